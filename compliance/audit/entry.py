@@ -1,0 +1,89 @@
+"""One entry of the audit log: who did what to whom, when, and with what outcome; ids, counts and field names only."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+
+EntityId = ObjectId | str
+Detail = int | bool | str | None | list[str] | dict[str, int]
+
+OUTCOMES = ("success", "failure", "denied", "partial")
+MAX_CANONICAL_BYTES = 65_535  # a C2SP tlog-tiles bundle stores the length of a leaf in 16 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An event to record.
+
+    Attributes:
+        event: What identifies the event; the same event recorded twice is one entry.
+        entity_type: ``user``, ``collection``, ``migration``, ``job``, ...
+        entity_id: The opaque id of the entity; never an e-mail address or a name.
+        action: A dotted verb of the closed list in ``docs/glossary.md``, such as ``erasure.completed``.
+        performed_by: The service, operator or schedule behind it, such as ``worker`` or ``cli``.
+        details: Counts, codes and names of fields and collections.
+    """
+
+    event: str
+    entity_type: str
+    entity_id: EntityId
+    action: str
+    created_at: datetime
+    performed_by: str
+    outcome: str = "success"
+    request_id: str | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The deterministic id: the first 32 hex digits of SHA-256 over event and action."""
+        return hashlib.sha256(f"{self.event}\x00{self.action}".encode()).hexdigest()[:32]
+
+
+def to_document(entry: Entry) -> dict[str, Any]:
+    """Return *entry* as it is stored, with the hash ``h`` of its canonical bytes.
+
+    Document shape (``audit_log``)::
+
+        {_id: str, entity_type: str, entity_id: ObjectId | str, action: str, created_at: date, performed_by: str,
+         outcome: str, request_id: str | null, details: object, h: str}
+    """
+    document: dict[str, Any] = {
+        "_id": entry.id,
+        "entity_type": entry.entity_type,
+        "entity_id": entry.entity_id,
+        "action": entry.action,
+        "created_at": entry.created_at,
+        "performed_by": entry.performed_by,
+        "outcome": entry.outcome,
+        "request_id": entry.request_id,
+        "details": dict(entry.details),
+    }
+    return document | {"h": leaf_hash(document)}
+
+
+def canonical_bytes(document: Mapping[str, Any]) -> bytes:
+    """Return the bytes that are hashed: sorted keys, no white space, time as integer milliseconds, ids as text.
+
+    Source: RFC 8785, restricted to strings, integers, booleans and null.
+    """
+    body = {name: value for name, value in document.items() if name != "h"}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain).encode()
+
+
+def leaf_hash(document: Mapping[str, Any]) -> str:
+    """Return the hex SHA-256 leaf hash of *document* (RFC 6962 section 2.1: 0x00 and the bytes)."""
+    return hashlib.sha256(b"\x00" + canonical_bytes(document)).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, ObjectId):
+        return {"$oid": str(value)}
+    if isinstance(value, datetime):
+        return {"$date": round(value.astimezone(UTC).timestamp() * 1000)}
+    raise TypeError(f"an audit entry cannot hold a {type(value).__name__}")

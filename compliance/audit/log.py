@@ -1,0 +1,55 @@
+"""Append to the audit log, and read it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pymongo import ASCENDING
+from pymongo.errors import DuplicateKeyError
+
+from compliance.audit.entry import MAX_CANONICAL_BYTES, EntityId, Entry, canonical_bytes, to_document
+from compliance.errors import DuplicateEntry, InvalidPayload
+from compliance.mongo import Databases, Document, Session, driver_errors
+
+COLLECTION = "audit_log"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLog:
+    """The log of one application, reached with rights that can insert and find, nothing more."""
+
+    databases: Databases
+
+    def append(self, entry: Entry, *, session: Session) -> str:
+        """Insert *entry* in the transaction of *session* and return its id.
+
+        MUST be called in the transaction that holds the effect. Every error MUST leave that transaction: a denied
+        insert does not abort it by itself, so a swallowed error would commit an effect without its entry.
+
+        Raises:
+            DuplicateEntry: When the same event was recorded before; the transaction is aborted, treat it as done.
+        """
+        document = to_document(entry)
+        if len(canonical_bytes(document)) > MAX_CANONICAL_BYTES:
+            raise InvalidPayload(f"an audit entry holds at most {MAX_CANONICAL_BYTES} bytes: {entry.action}")
+        try:
+            self.databases.audit[COLLECTION].insert_one(document, session=session)
+        except DuplicateKeyError:
+            raise DuplicateEntry(f"{entry.action} was recorded before as entry {entry.id}") from None
+        return entry.id
+
+    def about(self, entity_type: str, entity_id: EntityId) -> Iterator[Document]:
+        """Yield all entries about one entity, oldest first."""
+        yield from self._find({"entity_type": entity_type, "entity_id": entity_id})
+
+    def of_request(self, request_id: str) -> Iterator[Document]:
+        """Yield all entries that one request caused, oldest first."""
+        yield from self._find({"request_id": request_id})
+
+    def all(self) -> Iterator[Document]:
+        """Yield every entry in the order of its id: for verification, not for people."""
+        with driver_errors():
+            yield from self.databases.audit[COLLECTION].find({}, sort={"_id": ASCENDING})
+
+    def _find(self, query: Document) -> Iterator[Document]:
+        with driver_errors():
+            yield from self.databases.audit[COLLECTION].find(query, sort={"created_at": ASCENDING, "_id": ASCENDING})

@@ -1,0 +1,1 @@
+"""The data map: where the data of a person is, and what becomes of it on erasure."""

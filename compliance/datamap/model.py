@@ -1,0 +1,210 @@
+"""The data map as it is written in YAML (``datamap/v1``), validated.
+
+A map names the collection whose document *is* the person (the root), the keys by which other documents refer to the
+person, and for every collection the rules: which documents, and what becomes of them on erasure.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from bson import json_util
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from compliance.errors import ConfigurationError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$")]
+Path_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\[\])?(\.[A-Za-z_][A-Za-z0-9_]*(\[\])?)*$")]
+
+
+def _from_extended_json(value: Any) -> Any:
+    return json_util.loads(json.dumps(value)) if isinstance(value, dict) else value
+
+
+Literal_ = Annotated[Any, BeforeValidator(_from_extended_json)]
+
+
+class KeyType(StrEnum):
+    """BSON types by which documents may refer to a person."""
+
+    OBJECT_ID = "objectId"
+    STRING = "string"
+    UUID = "uuid"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+class Key(_Model):
+    """A value that identifies the person: where it stands in the root document, and its type.
+
+    Attributes:
+        personal: True for a value that says who it is (an e-mail address): such a key never stands in a query.
+    """
+
+    path: Path_
+    type: KeyType
+    personal: bool = False
+
+
+class Subject(_Model):
+    """Who the person is: one document of ``collection``, found by ``key``."""
+
+    collection: Name
+    key: Name
+    keys: dict[Name, Key]
+
+    @model_validator(mode="after")
+    def _has_its_key(self) -> "Subject":
+        if self.key not in self.keys or self.keys[self.key].personal:
+            raise ValueError("subject.key must name one of subject.keys that is not personal")
+        return self
+
+
+class Locator(_Model):
+    """Which documents: ``path`` holds a key of the person, or the ``_id`` of a document of collection ``of``."""
+
+    path: Path_
+    key: Name | None = None
+    of: Name | None = None
+
+    @model_validator(mode="after")
+    def _refers_to_one_thing(self) -> "Locator":
+        if (self.key is None) == (self.of is None):
+            raise ValueError("give either key (a key of the subject) or of (a collection that the rules reach)")
+        return self
+
+
+class Kept(_Model):
+    """What stays, and the ground that allows it."""
+
+    fields: tuple[Path_, ...]
+    ground: Annotated[str, StringConstraints(min_length=3)]
+    why: Annotated[str, StringConstraints(min_length=3)]
+
+
+class Delete(_Model):
+    """The document goes."""
+
+    action: Literal["delete"]
+
+
+class Update(_Model):
+    """The document stays, without what points at the person."""
+
+    action: Literal["update"]
+    set: dict[Path_, Literal_] = {}
+    unset: tuple[Path_, ...] = ()
+
+
+class Pull(_Model):
+    """The document belongs to others: the person's elements leave the array ``array``."""
+
+    action: Literal["pull"]
+    array: Path_
+
+
+class Rule(_Model):
+    """Documents of one collection that hold data of the person, and what becomes of them.
+
+    Attributes:
+        where: A literal filter in Extended JSON that narrows the rule.
+        missing: What an erasure says when nothing matches: nothing (the usual case).
+    """
+
+    locate: Locator
+    where: dict[str, Literal_] = {}
+    on_erase: Annotated[Delete | Update | Pull, Field(discriminator="action")]
+    kept: Kept | None = None
+
+
+class History(_Model):
+    """Old versions: a copy of each document in ``<collection><suffix>``, its first ``_id`` under ``id_path``."""
+
+    suffix: Annotated[str, StringConstraints(pattern=r"^_[a-z_]+$")]
+    id_path: Path_
+
+
+class Recipient(_Model):
+    """A system outside this database that holds the same people and must be told (GDPR Art. 19)."""
+
+    id: Name
+    holds: str
+
+
+class DataMap(_Model):
+    """The whole map of one application database."""
+
+    apiVersion: Literal["datamap/v1"]  # noqa: N815 - the name in the file
+    subject: Subject
+    collections: dict[Name, tuple[Rule, ...]]
+    history: History | None = None
+    consent_types: tuple[Name, ...] = ()
+    imports: tuple[Name, ...] = ()
+    recipients: tuple[Recipient, ...] = ()
+    kept_elsewhere: tuple[Kept, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 by which a plan names the map it was made with."""
+        return hashlib.sha256(self.model_dump_json(fallback=repr).encode()).hexdigest()
+
+    @property
+    def root_key(self) -> Key:
+        """The key by which requests name a person."""
+        return self.subject.keys[self.subject.key]
+
+    def rules(self) -> Iterator[tuple[str, Rule]]:
+        """Yield each collection with each of its rules."""
+        for collection, rules in self.collections.items():
+            for rule in rules:
+                yield collection, rule
+
+    def writable(self) -> tuple[str, ...]:
+        """Return the collections that an erasure may have to change."""
+        own = (self.subject.collection, *self.collections)
+        old = tuple(name + self.history.suffix for name in own) if self.history else ()
+        return tuple(dict.fromkeys(own + old))
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "DataMap":
+        for collection, rule in self.rules():
+            locate = rule.locate
+            if locate.key is not None and locate.key not in self.subject.keys:
+                raise ValueError(f"{collection}: locate.key {locate.key} is not one of subject.keys")
+            if locate.of is not None and locate.of not in self.collections:
+                raise ValueError(f"{collection}: locate.of {locate.of} is not a collection of the map")
+            if isinstance(rule.on_erase, Update) and not _leaves(rule.on_erase, locate.path):
+                raise ValueError(
+                    f"{collection}: on_erase must set or unset {locate.path}, or the person stays findable"
+                )
+        return self
+
+
+def _leaves(action: Update, path: str) -> bool:
+    return any(path == touched or path.startswith(f"{touched}.") for touched in (*action.set, *action.unset))
+
+
+def load_data_map(path: Path) -> DataMap:
+    """Read the map at *path*.
+
+    Raises:
+        ConfigurationError: With every fault and where it stands.
+    """
+    try:
+        return DataMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigurationError(f"COMPLIANCE_DATA_MAP: cannot be read ({type(error).__name__})") from None
+    except yaml.YAMLError:
+        raise ConfigurationError(f"the data map {path.name} is not valid YAML") from None
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'map'}: {fault['msg']}"
+            for fault in error.errors(include_input=False)
+        )
+        raise ConfigurationError(f"the data map {path.name} is wrong: {faults}") from None

@@ -1,0 +1,77 @@
+"""Who a request is about: ids as they arrive (text) and as documents hold them (BSON)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from bson import Binary, ObjectId
+
+from compliance.audit.entry import EntityId
+from compliance.datamap.model import DataMap, KeyType
+from compliance.errors import InvalidPayload
+
+SubjectId = ObjectId | str | Binary
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The values by which documents refer to one person, by name of the key; those known, at least the id.
+
+    Personal values (an e-mail address) live in memory only, for as long as an erasure looks for them.
+    """
+
+    values: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Identity(keys={sorted(self.values)})"
+
+
+def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
+    """Return the id of a person as the documents hold it.
+
+    Raises:
+        InvalidPayload: When *text* is no id of the type that the data map declares; it is not repeated.
+    """
+    kind = data_map.root_key.type
+    try:
+        if kind is KeyType.OBJECT_ID:
+            return ObjectId(text)
+        if kind is KeyType.UUID:
+            return Binary.from_uuid(UUID(text))
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}") from None
+    if not text or "@" in text:
+        raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}")
+    return text
+
+
+_EXPECTED = {
+    KeyType.OBJECT_ID: "an ObjectId of 24 hexadecimal digits",
+    KeyType.UUID: "a UUID",
+    KeyType.STRING: "an opaque id (not an e-mail address)",
+}
+
+
+def to_text(subject_id: Any) -> str:
+    """Return *subject_id* as requests write it."""
+    return str(subject_id.as_uuid()) if isinstance(subject_id, Binary) else str(subject_id)
+
+
+def to_entity_id(subject_id: SubjectId) -> EntityId:
+    """Return *subject_id* as audit entries name it."""
+    return subject_id if isinstance(subject_id, ObjectId) else to_text(subject_id)
+
+
+def read_identity(document: Mapping[str, Any], data_map: DataMap) -> Identity:
+    """Return the identity that the root *document* of a person states."""
+    values = {name: value_at(document, key.path) for name, key in data_map.subject.keys.items()}
+    return Identity({name: value for name, value in values.items() if value not in (None, "")})
+
+
+def value_at(document: Mapping[str, Any], path: str) -> Any:
+    """Return the value at the dotted *path* of *document*, or None."""
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

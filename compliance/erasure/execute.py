@@ -1,0 +1,324 @@
+"""Carry out an erasure as a durable job.
+
+``receive`` → ``plan`` → (dry run: done) → every step in batches → look again → the person's own document → look
+again → done. Each batch is one transaction with its audit entry and its checkpoint, and its effect can be repeated,
+so a successor simply starts over: what is gone is not found again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from compliance.audit.entry import Detail, Entry
+from compliance.datamap.lint import impossible_actions
+from compliance.datamap.model import DataMap, Delete
+from compliance.datamap.subject import Identity, SubjectId, to_entity_id
+from compliance.erasure.holds import Holds
+from compliance.erasure.locate import Locator, find_identity
+from compliance.erasure.plan import Step, compile_steps, update_for
+from compliance.erasure.request import COMPLETE, Requests, Stage
+from compliance.erasure.sweep import compile_needles, sweep
+from compliance.errors import ConfigurationError, ErasureIncomplete, LegalHoldActive, UnknownSubject
+from compliance.jobs.run import Effect, Outcome, Run
+from compliance.mongo import Databases, Db, Session, driver_errors
+
+IDLE_BATCHES = 10  # batches in a row that changed nothing, before we say that an action does not take
+
+
+@dataclass(slots=True, kw_only=True)
+class Erasure:
+    """One erasure in progress.
+
+    Attributes:
+        identity: Known from the root document; by id alone when that is gone already (a resumed or repeated request).
+        affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
+    """
+
+    run: Run
+    databases: Databases
+    data_map: DataMap
+    subject_id: SubjectId
+    batch_docs: int
+    actor: str
+    identity: Identity = field(init=False)
+    affected: dict[str, dict[str, int]] = field(default_factory=dict)
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        checkpoint = self.run.job.checkpoint
+        self.affected = {name: dict(verbs) for name, verbs in checkpoint.get("affected", {}).items()}
+        self.sequence = checkpoint.get("sequence", 0)
+        found = find_identity(self.databases.app, self.data_map, self.subject_id)
+        self.identity = found or Identity({self.data_map.subject.key: self.subject_id})
+
+    @property
+    def requests(self) -> Requests:
+        """The requests of this application."""
+        return Requests(self.databases)
+
+    @property
+    def locator(self) -> Locator:
+        """Where the data of this person is."""
+        return Locator(self.databases.app, self.data_map, self.identity)
+
+    @property
+    def request_id(self) -> str:
+        """The request that this job carries out."""
+        return self.run.job.request_id
+
+    def entry(self, action: str, details: Mapping[str, Detail], *, outcome: str = "success") -> Entry:
+        """Return an entry about this person."""
+        return Entry(
+            event=f"{self.request_id}#{self.sequence}",
+            entity_type="user",
+            entity_id=to_entity_id(self.subject_id),
+            action=action,
+            created_at=self.run.clock.now(),
+            performed_by=self.actor,
+            outcome=outcome,
+            request_id=self.request_id,
+            details=details,
+        )
+
+    def checkpoint(self, **more: Any) -> dict[str, Any]:
+        """Return the checkpoint after the present transaction."""
+        return {"sequence": self.sequence + 1, "affected": self.affected, **more}
+
+
+def erase(erasure: Erasure, *, dry_run: bool) -> None:
+    """Erase one person, or with *dry_run* record the plan only.
+
+    Raises:
+        UnknownSubject: When there is no such person and never was an erasure of one.
+        LegalHoldActive: When a hold forbids it.
+        ErasureIncomplete: When an identifier is found again; the request is parked, never completed.
+    """
+    request = erasure.requests.find(erasure.request_id)
+    if request is None:
+        _receive(erasure, dry_run=dry_run)
+    try:
+        _erase_received(erasure, is_planned=bool(request and request["plan"]), dry_run=dry_run)
+    except LegalHoldActive as error:
+        _reject(erasure, str(error))
+        raise
+
+
+def _erase_received(erasure: Erasure, *, is_planned: bool, dry_run: bool) -> None:
+    steps = compile_steps(erasure.data_map)
+    if not is_planned:
+        _plan(erasure, steps, dry_run=dry_run)
+        if dry_run:
+            return
+    _start(erasure)
+    for number, step in enumerate(steps):
+        if step.is_root:
+            _look_again(erasure, skip=(step.collection,))
+        _carry_out(erasure, step, number=number, total=len(steps))
+    _look_again(erasure)
+    _complete(erasure, steps)
+
+
+def _receive(erasure: Erasure, *, dry_run: bool) -> None:
+    subject = erasure.data_map.subject
+    if find_identity(erasure.databases.app, erasure.data_map, erasure.subject_id) is None:
+        before = erasure.requests.completed_for(erasure.subject_id)
+        if before is None:
+            raise UnknownSubject(
+                f"no document of {subject.collection} has this {subject.key}; check the id and the database"
+            )
+    now = erasure.run.clock.now()
+
+    def effect(session: Session) -> Outcome:
+        Holds(erasure.databases).check(erasure.subject_id, now=now, session=session)
+        erasure.requests.receive(
+            erasure.request_id,
+            erasure.subject_id,
+            dry_run=dry_run,
+            map_digest=erasure.data_map.digest,
+            now=now,
+            session=session,
+        )
+        return Outcome(
+            entries=(erasure.entry("erasure.requested", {"dry_run": dry_run}),), checkpoint=erasure.checkpoint()
+        )
+
+    _commit(erasure, effect)
+
+
+def _plan(erasure: Erasure, steps: tuple[Step, ...], *, dry_run: bool) -> None:
+    _refuse_impossible_actions(erasure)
+    counts = [(step, erasure.locator.count(step)) for step in steps]
+    plan = [{"collection": step.collection, "action": step.verb, "documents": count} for step, count in counts if count]
+    kept = [_kept(step, count) for step, count in counts if count and step.kept]
+    total = sum(count for _, count in counts)
+
+    def effect(session: Session) -> Outcome:
+        erasure.requests.move(
+            erasure.request_id,
+            Stage.PLANNED,
+            {"plan": plan, "kept": kept, "map_digest": erasure.data_map.digest},
+            now=erasure.run.clock.now(),
+            session=session,
+        )
+        collections = len({step["collection"] for step in plan})
+        details: dict[str, Detail] = {
+            "documents": total,
+            "collections": collections,
+            "map_digest": erasure.data_map.digest,
+            "dry_run": dry_run,
+        }
+        return Outcome(
+            entries=(erasure.entry("erasure.planned", details),),
+            checkpoint=erasure.checkpoint(planned=total),
+            result={"documents": total, "dry_run": True} if dry_run else None,
+        )
+
+    _commit(erasure, effect)
+
+
+def _refuse_impossible_actions(erasure: Erasure) -> None:
+    faults = list(impossible_actions(erasure.data_map, live_schemas(erasure.databases.app)))
+    if faults:
+        raise ConfigurationError(f"the data map asks for what the validators refuse: {'; '.join(faults)}")
+
+
+def live_schemas(database: Db) -> dict[str, Mapping[str, Any]]:
+    """Return the ``$jsonSchema`` of each collection of *database*, empty where it has none."""
+    with driver_errors():
+        listed = database.list_collections(filter={"type": "collection"})
+        return {info["name"]: info["options"].get("validator", {}).get("$jsonSchema", {}) for info in listed}
+
+
+def _start(erasure: Erasure) -> None:
+    def effect(session: Session) -> Outcome:
+        now = erasure.run.clock.now()
+        Holds(erasure.databases).check(erasure.subject_id, now=now, session=session)
+        erasure.requests.move(erasure.request_id, Stage.EXECUTING, {}, now=now, session=session)
+        return Outcome(
+            entries=(erasure.entry("erasure.started", {"attempt": erasure.run.job.attempts}),),
+            checkpoint=erasure.checkpoint(),
+        )
+
+    _commit(erasure, effect)
+
+
+def _reject(erasure: Erasure, reason: str) -> None:
+    def effect(session: Session) -> Outcome:
+        now = erasure.run.clock.now()
+        erasure.requests.move(erasure.request_id, Stage.REJECTED, {"reason": reason}, now=now, session=session)
+        return Outcome(checkpoint=erasure.checkpoint())
+
+    _commit(erasure, effect)
+
+
+def _carry_out(erasure: Erasure, step: Step, *, number: int, total: int) -> None:
+    idle = 0
+    while ids := erasure.locator.batch(step, erasure.batch_docs):
+        changed = _batch(erasure, step, ids, {"step": number + 1, "steps": total, "collection": step.collection})
+        idle = 0 if changed else idle + 1
+        if idle >= IDLE_BATCHES:
+            raise ErasureIncomplete(f"{step.verb} on {step.collection} matches documents that it does not change")
+
+
+def _batch(erasure: Erasure, step: Step, ids: list[Any], progress: Mapping[str, Any]) -> int:
+    locator = erasure.locator
+    referenced = locator.referenced(step)
+    changed = 0
+
+    def effect(session: Session) -> Outcome:
+        nonlocal changed
+        Holds(erasure.databases).check(erasure.subject_id, now=erasure.run.clock.now(), session=session)
+        changed = _apply(erasure, step, ids, referenced, session)
+        affected = Counter(erasure.affected.get(step.collection, {})) + Counter({step.verb: changed})
+        after = erasure.checkpoint(**progress) | {"affected": {**erasure.affected, step.collection: dict(affected)}}
+        details: dict[str, Detail] = {"collection": step.collection, "verb": step.verb, "documents": changed}
+        return Outcome(entries=(erasure.entry("erasure.batch", details),), checkpoint=after)
+
+    outcome = _commit(erasure, effect)
+    erasure.affected = dict((outcome.checkpoint or {})["affected"])
+    return changed
+
+
+def _apply(erasure: Erasure, step: Step, ids: list[Any], referenced: list[Any], session: Session) -> int:
+    """Change the documents *ids* that still belong to the person, by ``_id``; a personal key stays out of the query."""
+    collection = erasure.databases.app[step.collection]
+    mine: dict[str, Any] = {"_id": {"$in": ids}}
+    query = None if step.is_scan else erasure.locator.query(step)
+    guarded = {"$and": [mine, query]} if query else mine
+    if isinstance(step.action, Delete):
+        return collection.delete_many(guarded, session=session).deleted_count
+    update = update_for(step.action, step, erasure.identity, referenced)
+    return collection.update_many(guarded, update, session=session).modified_count
+
+
+def _look_again(erasure: Erasure, *, skip: Iterable[str] = ()) -> None:
+    """Sweep every collection for every identifier that is known.
+
+    Raises:
+        ErasureIncomplete: Naming the collections; recorded before it is raised.
+    """
+    residual = sweep(erasure.databases.app, compile_needles([erasure.identity]), skip=skip)
+    if not residual:
+        return
+
+    def effect(session: Session) -> Outcome:
+        now = erasure.run.clock.now()
+        erasure.requests.move(
+            erasure.request_id, Stage.RESIDUAL_FOUND, {"residual": residual}, now=now, session=session
+        )
+        entry = erasure.entry("erasure.residual_found", {"residual": residual}, outcome="failure")
+        return Outcome(entries=(entry,), checkpoint=erasure.checkpoint())
+
+    _commit(erasure, effect)
+    places = ", ".join(f"{count} in {name}" for name, count in residual.items())
+    raise ErasureIncomplete(
+        f"identifiers of the person are still found in documents: {places}; declare them in the data map, "
+        f"then `compliance jobs retry {erasure.request_id}`"
+    )
+
+
+def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
+    total = sum(count for verbs in erasure.affected.values() for count in verbs.values())
+    kept = [
+        _kept(step, count)
+        for step in steps
+        if step.kept and (count := erasure.affected.get(step.collection, {}).get(step.verb, 0))
+    ]
+    stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
+
+    def effect(session: Session) -> Outcome:
+        now = erasure.run.clock.now()
+        changes = {"affected": erasure.affected, "kept": kept, "completed_at": now, "residual": {}}
+        erasure.requests.move(erasure.request_id, stage, changes, now=now, session=session)
+        details: dict[str, Detail] = {
+            "documents": total,
+            "kept": {str(item["collection"]): int(item["documents"]) for item in kept},
+        }
+        return Outcome(
+            entries=(
+                erasure.entry("erasure.verified", {"residual": {}}),
+                erasure.entry("erasure.completed", details),
+            ),
+            checkpoint=erasure.checkpoint(),
+            result={"state": stage.value, "documents": total, "affected": erasure.affected},
+        )
+
+    _commit(erasure, effect)
+
+
+def _kept(step: Step, count: int) -> dict[str, Any]:
+    if step.kept is None:
+        raise ValueError(f"nothing of {step.collection} is kept")
+    return {"collection": step.collection, "documents": count, **step.kept.model_dump(mode="json")}
+
+
+def _commit(erasure: Erasure, effect: Effect) -> Outcome:
+    outcome = erasure.run.commit(effect)
+    erasure.sequence += 1
+    return outcome
+
+
+def is_complete(state: str) -> bool:
+    """Whether *state* of a request says that the person is erased."""
+    return state in {stage.value for stage in COMPLETE}

@@ -1,0 +1,82 @@
+"""Find the documents of a person, step by step of a plan; reads only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from compliance.datamap.model import DataMap
+from compliance.datamap.subject import Identity, SubjectId, read_identity
+from compliance.erasure.plan import Filter, Step, compile_steps, filter_for
+from compliance.erasure.sweep import compile_needles, holds_value, sweep_collection
+from compliance.mongo import Db, Document, driver_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Answers where the data of one person is in *database*."""
+
+    database: Db
+    data_map: DataMap
+    identity: Identity
+
+    def query(self, step: Step) -> Filter | None:
+        """Return the query of *step*, or None when nothing can match."""
+        return filter_for(step, self.identity, self.referenced(step))
+
+    def referenced(self, step: Step) -> list[Any]:
+        """Return the ``_id`` of the documents that *step* refers to, of their old versions too."""
+        if step.of is None:
+            return []
+        found: dict[Any, None] = {}
+        history = self.data_map.history
+        for other in compile_steps(self.data_map):
+            if other.collection == step.of and other.key is not None:
+                found |= dict.fromkeys(document["_id"] for document in self.documents(other, {"_id": 1}))
+            elif history and other.collection == step.of + history.suffix and other.key is not None:
+                for document in self.documents(other, {history.id_path: 1}):
+                    found |= dict.fromkeys([document["_id"], document.get(history.id_path, document["_id"])])
+        return list(found)
+
+    def documents(self, step: Step, projection: Document | None = None) -> Iterator[Document]:
+        """Yield the documents of *step*, as few fields as *projection* says."""
+        if step.is_scan:
+            yield from self._scan(step)
+            return
+        query = self.query(step)
+        if query is not None:
+            with driver_errors():
+                yield from self.database[step.collection].find(query, projection)
+
+    def batch(self, step: Step, size: int) -> list[Any]:
+        """Return the ``_id`` of up to *size* documents of *step*."""
+        return [document["_id"] for document in islice(self.documents(step, {"_id": 1}), size)]
+
+    def count(self, step: Step) -> int:
+        """Return how many documents *step* would touch."""
+        if step.is_scan:
+            return sum(1 for _ in self._scan(step))
+        query = self.query(step)
+        if query is None:
+            return 0
+        with driver_errors():
+            return self.database[step.collection].count_documents(query)
+
+    def _scan(self, step: Step) -> Iterator[Document]:
+        """Read the collection instead of stating a personal value in a query, which a server logs."""
+        address = self.identity.values.get(str(step.key))
+        if address is None:
+            return
+        needles = compile_needles([Identity({str(step.key): address})])
+        for document in sweep_collection(self.database[step.collection], needles):
+            if holds_value(document, step.path, str(address)):
+                yield document
+
+
+def find_identity(database: Db, data_map: DataMap, subject_id: SubjectId) -> Identity | None:
+    """Return what the person's own document says about who it is; None when there is no such person."""
+    root, key = data_map.subject, data_map.root_key
+    projection = {known.path: 1 for known in root.keys.values()}
+    with driver_errors():
+        document = database[root.collection].find_one({key.path: subject_id}, projection)
+    return read_identity(document, data_map) if document else None

@@ -1,0 +1,132 @@
+"""Look for identifiers of people in raw documents, wherever they stand, declared or not.
+
+One pass serves any number of people: every token of the bytes that could be an identifier is looked up in a set.
+Covered forms: ObjectId and its 24 hexadecimal digits, UUID as binary and as text, e-mail addresses whatever their case
+and Unicode form, other text identifiers as they stand. Encoded forms (base64, compression) are not looked into.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from bson import Binary, ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+
+from compliance.datamap.subject import Identity
+from compliance.mongo import Db, Document, driver_errors
+
+BATCH_DOCS = 1000
+UNREADABLE = ("view",)
+
+_OBJECT_ID = re.compile(rb"(?s)\x07(?=[^\x00]{1,256}\x00(.{12}))")
+_UUID = re.compile(rb"(?s)\x05(?=[^\x00]{1,256}\x00\x10\x00\x00\x00[\x03\x04](.{16}))")
+_HEX = re.compile(rb"(?i)(?<![0-9a-f])[0-9a-f]{24}(?![0-9a-f])")
+_UUID_TEXT = re.compile(rb"(?i)(?<![0-9a-f])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f])")
+_EMAIL = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}@[A-Za-z0-9.\x80-\xff-]{1,256}")
+_SEPARATOR = re.compile(r"[!#$&'*/=?^`{|}~]")
+_LONG_ENOUGH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Needles:
+    """What to look for; compiled once from any number of identities."""
+
+    tokens: frozenset[bytes]
+    emails: frozenset[str] = field(repr=False)
+    texts: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def found_in(self, raw: bytes) -> bool:
+        """Whether any identifier stands in *raw*, the bytes of one or many BSON documents."""
+        return (
+            any(text in raw for text in self.texts)
+            or any(token in self.tokens for token in _tokens(raw))
+            or (bool(self.emails) and any(normalise(found) in self.emails for found in _emails(raw)))
+        )
+
+
+def compile_needles(identities: Iterable[Identity]) -> Needles:
+    """Return the needles of *identities*."""
+    tokens: set[bytes] = set()
+    emails: set[str] = set()
+    texts: set[bytes] = set()
+    for value in (value for identity in identities for value in identity.values.values()):
+        if isinstance(value, ObjectId):
+            tokens |= {value.binary, str(value).encode()}
+        elif isinstance(value, Binary | UUID):
+            uuid = value.as_uuid() if isinstance(value, Binary) else value
+            tokens |= {uuid.bytes, str(uuid).encode()}
+        elif "@" in str(value):
+            emails.add(normalise(str(value)))
+        else:
+            texts.add(_text_needle(str(value).encode()))
+    return Needles(frozenset(tokens), frozenset(emails), tuple(sorted(texts)))
+
+
+def _text_needle(text: bytes) -> bytes:
+    """A short id must be a whole BSON string; a long one may stand anywhere."""
+    return text if len(text) >= _LONG_ENOUGH else (len(text) + 1).to_bytes(4, "little") + text + b"\x00"
+
+
+def normalise(address: str) -> str:
+    """Return the form by which e-mail addresses are compared: trimmed, NFKC, case folded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold()).strip(" .")
+
+
+def _tokens(raw: bytes) -> Iterator[bytes]:
+    for pattern in (_OBJECT_ID, _UUID):
+        yield from (match[1] for match in pattern.finditer(raw))
+    for pattern in (_HEX, _UUID_TEXT):
+        yield from (match[0].lower() for match in pattern.finditer(raw))
+
+
+def _emails(raw: bytes) -> Iterator[str]:
+    """Yield what could be an address, and in ``to=ann@x.org`` also what stands behind the separator."""
+    for match in _EMAIL.finditer(raw):
+        address = match[0].decode(errors="replace")
+        yield address
+        yield _SEPARATOR.split(address)[-1]
+
+
+def sweep_collection(collection: Collection[Document], needles: Needles) -> Iterator[Document]:
+    """Yield ``{_id, ...}`` of every document of *collection* in which a needle stands; memory stays at one batch."""
+    with driver_errors():
+        batches: Iterator[Any] = collection.find_raw_batches({}, batch_size=BATCH_DOCS)  # of bytes; typed as documents
+        for batch in batches:
+            if needles.found_in(batch):
+                yield from (document for document in _split(batch) if needles.found_in(document.raw))
+
+
+def sweep(database: Db, needles: Needles, *, skip: Iterable[str] = ()) -> dict[str, int]:
+    """Return how many documents of each collection of *database* hold a needle; collections without any are absent.
+
+    Views are not read: the collections below them are.
+    """
+    with driver_errors():
+        names = sorted(
+            info["name"]
+            for info in database.list_collections()
+            if info["type"] not in UNREADABLE and not info["name"].startswith("system.")
+        )
+    skipped = set(skip)
+    counts = {name: sum(1 for _ in sweep_collection(database[name], needles)) for name in names if name not in skipped}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _split(batch: bytes) -> Iterator[Any]:
+    start = 0
+    while start < len(batch):
+        size = int.from_bytes(batch[start : start + 4], "little")
+        yield RawBSONDocument(batch[start : start + size])
+        start += size
+
+
+def holds_value(document: Mapping[str, Any], path: str, address: str) -> bool:
+    """Whether the text at *path* of *document* is the address *address*, whatever its case and Unicode form."""
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return isinstance(value, str) and normalise(value) == normalise(address)

@@ -1,0 +1,150 @@
+"""Every error of the project; the class is the decision.
+
+::
+
+    ComplianceError
+     ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost
+     ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict
+     ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
+     ├ MigrationError        HALT     IrreversibleMigration, StepFailed
+     ├ StepRefused           HALT     the server refused an operation for good
+     ├ DuplicateEntry        HALT     (a repeat that was expected is caught by its caller)
+     └ ConfigurationError    HALT     (exit 78)
+
+RETRY: the job goes back to the ledger with a jittered delay. REJECT: the reason is recorded and the message
+acknowledged. HALT: the job is parked for a person. Messages hold ids, counts and field names, never personal data.
+"""
+
+from enum import Enum, IntEnum
+from typing import ClassVar
+
+
+class Disposition(Enum):
+    """What a worker does with a job that raised."""
+
+    RETRY = "retry"
+    REJECT = "reject"
+    HALT = "halt"
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command (``sysexits.h`` from 64 on)."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    NOT_AS_IT_SHOULD_BE = 3
+    INTEGRITY = 4
+    PARTIAL = 5
+    UNAVAILABLE = 69
+    TEMPORARY = 75
+    CONFIGURATION = 78
+
+
+class ComplianceError(Exception):
+    """Base of all errors that this project raises on purpose; the message is fit for a user."""
+
+    disposition: ClassVar[Disposition] = Disposition.HALT
+    exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
+
+
+class TransientError(ComplianceError):
+    """May succeed later without anybody's help."""
+
+    disposition = Disposition.RETRY
+    exit_code = ExitCode.TEMPORARY
+
+
+class StoreUnavailable(TransientError):
+    """MongoDB or Redis does not answer."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class LockHeld(TransientError):
+    """Somebody else holds the lease or lock; the message says who."""
+
+
+class LeaseLost(TransientError):
+    """The fence moved on: another worker owns this job now, and nothing was committed."""
+
+
+class RejectedError(ComplianceError):
+    """Can never succeed as it was asked for."""
+
+    disposition = Disposition.REJECT
+    exit_code = ExitCode.USAGE
+
+
+class InvalidPayload(RejectedError):
+    """The request does not have the documented shape."""
+
+
+class UnknownName(RejectedError):
+    """No such job kind, check, collection or migration; the message lists the known ones."""
+
+
+class UnknownSubject(RejectedError):
+    """No person with this id."""
+
+
+class LegalHoldActive(RejectedError):
+    """A legal hold forbids the erasure (GDPR Art. 17(3)(e))."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
+
+
+class RequestConflict(RejectedError):
+    """The same request id came before with another payload."""
+
+
+class IntegrityError(ComplianceError):
+    """Something is not what it was promised to be."""
+
+    exit_code = ExitCode.INTEGRITY
+
+
+class ErasureIncomplete(IntegrityError):
+    """An identifier of the subject is still there after the erasure."""
+
+
+class RevisionEdited(IntegrityError):
+    """A migration script differs from the one that was applied."""
+
+
+class ResumeTokenLost(IntegrityError):
+    """The oplog no longer reaches back to the last change event that was handled."""
+
+
+class ManifestMismatch(IntegrityError):
+    """An exported file is not the one its manifest describes."""
+
+
+class MigrationError(ComplianceError):
+    """A migration cannot be planned or applied."""
+
+
+class IrreversibleMigration(MigrationError):
+    """A script on the way down declares why it cannot be undone."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StepFailed(MigrationError):
+    """A step of a migration met data it cannot handle; nothing of that step is half done."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class StepRefused(ComplianceError):
+    """The server refused an operation, and would again; the message holds its code, never its text."""
+
+
+class DuplicateEntry(ComplianceError):
+    """The same event was recorded before; treat its transaction as done."""
+
+
+class ConfigurationError(ComplianceError):
+    """The environment does not describe a system that can run."""
+
+    exit_code = ExitCode.CONFIGURATION

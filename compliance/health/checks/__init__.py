@@ -1,0 +1,1 @@
+"""One health check per module; each adds itself to ``CHECKS``."""

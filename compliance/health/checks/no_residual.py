@@ -1,0 +1,41 @@
+"""Nothing is left of people who were erased: of one, or of all."""
+
+from compliance.datamap.subject import Identity
+from compliance.erasure.locate import Locator, find_identity
+from compliance.erasure.plan import compile_steps
+from compliance.erasure.request import COMPLETE, REQUESTS
+from compliance.erasure.sweep import compile_needles, sweep
+from compliance.health.check import CHECKS, Finding, Scope
+from compliance.mongo import driver_errors
+
+
+def no_residual(scope: Scope) -> Finding:
+    """Look for erased people by the locators of the data map, then sweep every collection for their ids."""
+    people = [Identity({scope.data_map.subject.key: scope.subject_id})] if scope.subject_id else _all_erased(scope)
+    located = _located(scope) if scope.subject_id else {}
+    swept = sweep(scope.databases.app, compile_needles(people)) if people else {}
+    problems = tuple(
+        f"{count} documents of {name} hold an identifier of an erased person"
+        for name, count in sorted((located | swept).items())
+    )
+    return Finding(problems=problems, looked_at=len(people))
+
+
+def _located(scope: Scope) -> dict[str, int]:
+    if scope.subject_id is None:
+        return {}
+    identity = find_identity(scope.databases.app, scope.data_map, scope.subject_id)
+    known = identity or Identity({scope.data_map.subject.key: scope.subject_id})
+    locator = Locator(scope.databases.app, scope.data_map, known)
+    counts = {step.collection: locator.count(step) for step in compile_steps(scope.data_map)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _all_erased(scope: Scope) -> list[Identity]:
+    query = {"state": {"$in": [stage.value for stage in COMPLETE]}}
+    with driver_errors():
+        requests = scope.databases.compliance[REQUESTS].find(query, {"subject_id": 1})
+        return [Identity({scope.data_map.subject.key: request["subject_id"]}) for request in requests]
+
+
+CHECKS.add("no_residual", no_residual)

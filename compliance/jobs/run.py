@@ -1,0 +1,110 @@
+"""One attempt at a job: fenced transactions and a heartbeat that keeps the lease."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from compliance.audit.entry import Entry
+from compliance.audit.log import AuditLog
+from compliance.clock import Clock
+from compliance.errors import ComplianceError, LeaseLost
+from compliance.jobs.job import Job, State
+from compliance.jobs.ledger import Claim, Ledger, finished
+from compliance.mongo import Session
+
+Effect = Callable[[Session], "Outcome"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one transaction leaves behind beside its effect.
+
+    Attributes:
+        entries: Audit entries of the effect.
+        checkpoint: Where a successor goes on; None leaves it as it is.
+        result: The result of the whole job; given by its last transaction only, which ends the job.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    checkpoint: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
+
+
+class Stopped(LeaseLost):
+    """The worker is shutting down: the job goes on elsewhere from its checkpoint."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """The hands of a job function: everything it does to MongoDB goes through ``commit``."""
+
+    claim: Claim
+    ledger: Ledger
+    log: AuditLog
+    clock: Clock
+    should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None
+
+    @property
+    def job(self) -> Job:
+        """The job as it was when it was claimed."""
+        return self.claim.job
+
+    def commit(self, effect: Effect) -> Outcome:
+        """Run *effect* in one transaction with its audit entries, the checkpoint and the comparison of the fence.
+
+        *effect* may run several times, and must have no effect outside the transaction.
+
+        Raises:
+            LeaseLost: When another worker has the job, or this worker is stopping; nothing was committed.
+        """
+        if self.should_stop():
+            raise Stopped(f"job {self.job.request_id} goes on elsewhere: this worker is stopping")
+
+        def transaction(session: Session) -> Outcome:
+            outcome = effect(session)
+            self.ledger.advance(self.claim, self._changes(outcome), session=session)
+            for entry in outcome.entries:
+                self.log.append(entry, session=session)
+            return outcome
+
+        outcome = self.ledger.databases.transact(transaction)
+        if outcome.checkpoint is not None:
+            self.on_progress(outcome.checkpoint)
+        return outcome
+
+    def _changes(self, outcome: Outcome) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if outcome.checkpoint is not None:
+            changes["checkpoint"] = dict(outcome.checkpoint)
+        if outcome.result is not None:
+            changes |= finished(State.DONE, now=self.clock.now(), result=dict(outcome.result), error=None)
+        return changes
+
+
+@contextmanager
+def heartbeat(run: Run, *, lease: timedelta) -> Iterator[None]:
+    """Renew the lease of *run* three times per *lease* until the block ends.
+
+    A renewal that fails only means that the next transaction will find the fence moved on.
+    """
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(lease.total_seconds() / 3):
+            try:
+                if not run.ledger.renew(run.claim, lease=lease):
+                    return
+            except ComplianceError:
+                continue
+
+    thread = threading.Thread(target=beat, name=f"lease-{run.job.request_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

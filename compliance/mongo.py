@@ -1,0 +1,135 @@
+"""Connections to MongoDB: the only module that opens one.
+
+A client is made once per process and after the fork; ``open_client`` never connects by itself.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import Any, TypeVar
+
+from bson.codec_options import CodecOptions
+from pymongo import MongoClient  # noqa: TID251 - this is the one place
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError as DriverConfigurationError
+from pymongo.errors import ExecutionTimeout, InvalidURI, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from compliance.errors import ComplianceError, ConfigurationError, StepRefused, StoreUnavailable
+
+Document = dict[str, Any]
+Client = MongoClient[Document]
+Db = Database[Document]
+Session = ClientSession
+
+CODEC = CodecOptions(document_class=dict[str, Any], tz_aware=True, tzinfo=UTC)
+UNAUTHORIZED = 13
+AUTHENTICATION_FAILED = 18
+DOCUMENT_VALIDATION_FAILED = 121
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """The three databases of one application, reached as one MongoDB user."""
+
+    client: Client
+    name: str
+
+    @property
+    def app(self) -> Db:
+        """The application's own database."""
+        return self._database(self.name)
+
+    @property
+    def audit(self) -> Db:
+        """``<app>_audit``: append-only."""
+        return self._database(f"{self.name}_audit")
+
+    @property
+    def compliance(self) -> Db:
+        """``<app>_compliance``: jobs, requests, leases, tokens, checks; also where our users live."""
+        return self._database(f"{self.name}_compliance")
+
+    def _database(self, name: str) -> Db:
+        return self.client.get_database(name, codec_options=CODEC)
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Run *work* in one majority transaction and return what it returned.
+
+        *work* may run several times (write conflicts, failover), so it must have no effect outside MongoDB. When the
+        result of a commit is unknown only the commit is repeated, never the body.
+        """
+        with driver_errors(), self.client.start_session() as session:
+            return session.with_transaction(
+                work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+            )
+
+
+def open_client(uri: str, *, app_name: str, direct: bool = False, timeout: timedelta = timedelta(seconds=10)) -> Client:
+    """Return a client for *uri* that reads and writes at majority; it connects at its first use.
+
+    Args:
+        uri: A MongoDB connection string.
+        app_name: Shown in the server's log and ``currentOp``.
+        direct: Talk to this one node, whatever its state (before a replica set has a primary).
+        timeout: How long to look for a server before ``StoreUnavailable``.
+
+    Raises:
+        ConfigurationError: When *uri* is no connection string; the message does not repeat it.
+    """
+    try:
+        return MongoClient(
+            uri,
+            appname=app_name,
+            directConnection=direct,
+            serverSelectionTimeoutMS=round(timeout.total_seconds() * 1000),
+            tz_aware=True,
+            w="majority",
+            readConcernLevel="majority",
+            retryWrites=True,
+        )
+    except (InvalidURI, DriverConfigurationError, ValueError):
+        raise ConfigurationError(
+            "the MongoDB connection string is not valid; expected mongodb://user:password@host:port/?replicaSet=rs0"
+        ) from None
+
+
+@contextmanager
+def driver_errors(session: Session | None = None) -> Iterator[None]:
+    """Turn errors of the driver into ours.
+
+    Server messages can quote documents (a duplicate key, a failed validator), so only codes pass. Inside the
+    transaction of a *session* they stay as they are: ``Databases.transact`` reads their labels to try again.
+    """
+    try:
+        yield
+    except PyMongoError as error:
+        if session is not None:
+            raise
+        raise translate(error) from None
+
+
+def translate(error: PyMongoError) -> ComplianceError:
+    """Return our error for one of the driver's."""
+    if isinstance(error, OperationFailure) and not isinstance(error, ExecutionTimeout):
+        return _from_server(error)
+    return StoreUnavailable(f"MongoDB does not answer ({type(error).__name__})")
+
+
+def _from_server(error: OperationFailure) -> ComplianceError:
+    if error.code == UNAUTHORIZED:
+        return ConfigurationError(
+            "MongoDB refused the operation: this user lacks a privilege; run `compliance doctor --provision`"
+        )
+    if error.code == AUTHENTICATION_FAILED:
+        return ConfigurationError("MongoDB refused the user name or password; check MONGODB_URI")
+    if error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError"):
+        return StoreUnavailable(f"MongoDB asked to try again (code {error.code})")
+    if error.code == DOCUMENT_VALIDATION_FAILED:
+        return StepRefused("MongoDB refused a document: its collection's validator does not allow it (code 121)")
+    return StepRefused(f"MongoDB refused an operation (code {error.code})")

@@ -1,0 +1,135 @@
+"""The MongoDB users of the system and what each may do (least privilege).
+
+Privileges of MongoDB only add up, so nobody here holds ``readWrite`` on the audit database: with it, delete and drop
+go through.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Privilege = dict[str, Any]
+
+AUDIT_LOG = "audit_log"
+READ = ("find", "listIndexes", "collStats")
+ALTERING = frozenset(
+    {
+        "anyAction",
+        "applyOps",
+        "bypassDocumentValidation",
+        "collMod",
+        "convertToCapped",
+        "createIndex",
+        "dropCollection",
+        "dropDatabase",
+        "dropIndex",
+        "internal",
+        "remove",
+        "renameCollectionSameDB",
+        "update",
+    }
+)
+
+
+class Role(StrEnum):
+    """One MongoDB user per kind of process; the value is its user name."""
+
+    WORKER = "compliance_worker"
+    MIGRATOR = "compliance_migrator"
+    SEALER = "compliance_sealer"
+    AUDITOR = "compliance_auditor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """Collections of the application database that the worker may write to.
+
+    Attributes:
+        erasable: Where an erasure may update and remove.
+        importable: Where an import may insert.
+    """
+
+    erasable: Sequence[str]
+    importable: Sequence[str]
+
+
+def role_name(role: Role, database: str) -> str:
+    """Return the name of the MongoDB role; roles live in ``admin``, so the application's name is part of it."""
+    return f"{role.value}@{database}"
+
+
+def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
+    """Return what *role* may do in the three databases of the application *database*."""
+    app, audit, own = database, f"{database}_audit", f"{database}_compliance"
+    match role:
+        case Role.WORKER:
+            return _worker(app, audit, own, grants)
+        case Role.MIGRATOR:
+            return _migrator(app, audit, own)
+        case Role.SEALER:
+            return [
+                _allow(app, "", "find", "changeStream"),
+                _allow(audit, "", "find", "changeStream"),
+                _allow(audit, "audit_batches", "insert"),
+                _allow(audit, "audit_checkpoints", "insert"),
+                _allow(own, "jobs", "find", "insert", "update"),
+                _allow(own, "watch_tokens", "find", "insert", "update"),
+                _allow(own, "erasure_requests", "find"),
+            ]
+        case Role.AUDITOR:
+            return [_allow(audit, "", "listCollections", *READ), _allow(own, "", "listCollections", *READ)]
+
+
+def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
+    return [
+        _allow(app, "", "listCollections", *READ),
+        *(_allow(app, name, "update", "remove") for name in grants.erasable),
+        *(_allow(app, name, "insert") for name in grants.importable),
+        _allow(app, "consent", "insert", "update"),
+        _allow(audit, "", "listCollections"),
+        _allow(audit, AUDIT_LOG, "insert", *READ),
+        _allow(own, "", "listCollections", *READ),
+        *(_allow(own, name, "insert", "update") for name in ("jobs", "erasure_requests", "holds")),
+        *(_allow(own, name, "insert") for name in ("consent_events", "health_checks")),
+    ]
+
+
+def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
+    ddl = ("listCollections", "createCollection", "createIndex", "dropIndex", "collMod", "dropCollection")
+    return [
+        _allow(app, "", "insert", "update", "remove", "bypassDocumentValidation", *ddl, *READ),
+        _allow(audit, "", "listCollections"),
+        _allow(audit, AUDIT_LOG, "insert", *READ),
+        _allow(own, "", "listCollections", "createCollection", "createIndex", *READ),
+        *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs")),
+        *(_allow(own, name, "insert") for name in ("migration_history", "set_aside")),
+        _allow(own, "declared_schema", "insert", "update", "remove"),
+        _allow("admin", "", "viewRole"),
+    ]
+
+
+def _allow(database: str, collection: str, *actions: str) -> Privilege:
+    return {"resource": {"db": database, "collection": collection}, "actions": sorted(set(actions))}
+
+
+def altering_actions(granted: Iterable[Privilege], database: str) -> frozenset[str]:
+    """Return the actions among *granted* that could alter or remove an entry of the audit log of *database*.
+
+    Args:
+        granted: ``authInfo.authenticatedUserPrivileges`` of the server's ``connectionStatus``.
+        database: Name of the application database.
+    """
+    return frozenset(
+        action
+        for privilege in granted
+        if _covers(privilege["resource"], f"{database}_audit")
+        for action in privilege["actions"]
+        if action in ALTERING
+    )
+
+
+def _covers(resource: dict[str, Any], audit: str) -> bool:
+    if resource.get("anyResource"):
+        return True
+    return resource.get("db") in ("", audit) and resource.get("collection") in ("", AUDIT_LOG)

@@ -1,0 +1,143 @@
+"""Settings from environment variables: read once by a composition root, passed on as values.
+
+Every fault is reported at once and no value is ever printed.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from compliance.errors import ConfigurationError
+from compliance.roles import Role
+
+SECRETS_DIRECTORY = Path("/run/secrets")
+PACKAGE = Path(__file__).parent
+MIGRATIONS = PACKAGE.parent / "migrations" / "versions"
+DATA_MAP = PACKAGE / "datamap" / "reference.yaml"
+
+DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$")]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def _from_seconds(value: object) -> object:
+    return timedelta(seconds=float(value)) if isinstance(value, str) else value
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_from_seconds)]
+
+
+class Settings(BaseSettings):
+    """What the environment says; each alias is the name of a variable.
+
+    Where ``MONGODB_URI`` or ``REDIS_URL`` is absent the embedded stack serves. The three ``*_URI`` of the other roles
+    fall back to ``MONGODB_URI``.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    environment: str = Field("development", alias="COMPLIANCE_ENV")
+    mongodb_uri: SecretStr | None = Field(None, alias="MONGODB_URI")
+    mongodb_database: DatabaseName = Field("spotify_ai_agent", alias="MONGODB_DATABASE")
+    migrator_uri: SecretStr | None = Field(None, alias="COMPLIANCE_MIGRATOR_URI")
+    sealer_uri: SecretStr | None = Field(None, alias="COMPLIANCE_SEALER_URI")
+    auditor_uri: SecretStr | None = Field(None, alias="COMPLIANCE_AUDITOR_URI")
+    admin_uri: SecretStr | None = Field(None, alias="COMPLIANCE_ADMIN_URI")
+    redis_url: SecretStr | None = Field(None, alias="REDIS_URL")
+    sentry_dsn: SecretStr | None = Field(None, alias="SENTRY_DSN")
+    home: Path | None = Field(None, alias="COMPLIANCE_HOME")
+    mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
+    migrations: Path = Field(MIGRATIONS, alias="COMPLIANCE_MIGRATIONS")
+    data_map: Path = Field(DATA_MAP, alias="COMPLIANCE_DATA_MAP")
+    transfer_dir: Path | None = Field(None, alias="COMPLIANCE_TRANSFER_DIR")
+    log_level: LogLevel = Field("INFO", alias="COMPLIANCE_LOG_LEVEL")
+    batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")
+    lease: Seconds = Field(timedelta(seconds=30), alias="COMPLIANCE_LEASE_SECONDS")
+    sweep_interval: Seconds = Field(timedelta(seconds=5), alias="COMPLIANCE_SWEEP_SECONDS")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values that ``load_settings`` brings, and nothing behind its back."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    def uri_for(self, role: Role) -> SecretStr | None:
+        """Return the connection string of *role*, or None where the embedded stack serves."""
+        own = {Role.MIGRATOR: self.migrator_uri, Role.SEALER: self.sealer_uri, Role.AUDITOR: self.auditor_uri}
+        return own.get(role) or self.mongodb_uri
+
+    def to_environ(self) -> dict[str, str]:
+        """Return what was set as environment variables, for child processes; holds secrets."""
+        set_fields = ((str(type(self).model_fields[name].alias), getattr(self, name)) for name in self.model_fields_set)
+        return {alias: _to_text(value) for alias, value in set_fields if value is not None}
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.total_seconds()) if isinstance(value, timedelta) else str(value)
+
+
+def load_settings(
+    environ: Mapping[str, str], *, profile: str | None = None, secrets_directory: Path = SECRETS_DIRECTORY
+) -> Settings:
+    """Return the settings of *environ*.
+
+    A variable ``NAME_FILE`` names a file that holds the value of ``NAME``; a file ``NAME`` in *secrets_directory*
+    does the same. The file ``<profile>.env`` in the working directory overrides both.
+
+    Raises:
+        ConfigurationError: Naming every variable that is missing or wrong, never a value.
+    """
+    names = tuple(str(field.alias) for field in Settings.model_fields.values())
+    values = _from_directory(names, secrets_directory) | _from_environment(names, environ)
+    if profile is not None:
+        values |= _from_profile(names, profile)
+    try:
+        return Settings.model_validate({name: value for name, value in values.items() if value})
+    except ValidationError as error:
+        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False))
+        raise ConfigurationError(f"these settings are wrong: {faults}") from None
+
+
+def _from_directory(names: tuple[str, ...], directory: Path) -> dict[str, str]:
+    files = ((name, directory / name) for name in names)
+    return {name: _read_secret(name, path) for name, path in files if path.is_file()}
+
+
+def _from_environment(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    in_files = {name: environ[f"{name}_FILE"] for name in names if environ.get(f"{name}_FILE")}
+    return {name: _read_secret(name, Path(path)) for name, path in in_files.items()} | {
+        name: environ[name] for name in names if name in environ
+    }
+
+
+def _from_profile(names: tuple[str, ...], profile: str) -> dict[str, str]:
+    path = Path(f"{profile}.env")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", profile):
+        raise ConfigurationError("--env takes the name of a profile: letters, digits, '-' and '_'")
+    if not path.is_file():
+        return {"COMPLIANCE_ENV": profile}
+    read = dotenv_values(path, interpolate=False)
+    return {"COMPLIANCE_ENV": profile} | {name: value for name, value in read.items() if name in names and value}
+
+
+def _read_secret(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{name}: its file cannot be read ({type(error).__name__})") from None

@@ -1,0 +1,87 @@
+"""What goes into a package: a whole collection, or everything about one person."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from pymongo import ASCENDING
+
+from compliance.datamap.model import DataMap, Pull
+from compliance.datamap.subject import SubjectId, value_at
+from compliance.erasure.locate import Locator, find_identity
+from compliance.erasure.plan import Step, compile_steps
+from compliance.errors import UnknownName, UnknownSubject
+from compliance.mongo import Db, Document, driver_errors
+
+
+def collection_documents(database: Db, name: str) -> Iterator[Document]:
+    """Return the documents of the collection *name* in the order of their ``_id``.
+
+    Raises:
+        UnknownName: At once, when there is no such collection; the message lists those there are.
+    """
+    with driver_errors():
+        known = sorted(found for found in database.list_collection_names() if not found.startswith("system."))
+    if name not in known:
+        raise UnknownName(f"there is no collection of that name; known: {', '.join(known)}")
+    return _stream(database, name)
+
+
+def _stream(database: Db, name: str) -> Iterator[Document]:
+    with driver_errors():
+        yield from database[name].find({}, sort={"_id": ASCENDING}, batch_size=1000)
+
+
+def subject_documents(
+    database: Db, data_map: DataMap, subject_id: SubjectId
+) -> Iterator[tuple[str, Iterable[Document]]]:
+    """Return each collection with the documents that hold data of one person.
+
+    Of arrays that hold several people only the person's own elements are given out (GDPR Art. 15(4)).
+
+    Raises:
+        UnknownSubject: At once, when there is no such person.
+    """
+    identity = find_identity(database, data_map, subject_id)
+    if identity is None:
+        raise UnknownSubject(f"no document of {data_map.subject.collection} has this {data_map.subject.key}")
+    return _by_collection(Locator(database, data_map, identity))
+
+
+def _by_collection(locator: Locator) -> Iterator[tuple[str, Iterable[Document]]]:
+    steps = sorted(compile_steps(locator.data_map), key=lambda step: step.collection)
+    for collection, group in groupby(steps, key=lambda step: step.collection):
+        own = list(group)
+        shared = [step for step in own if isinstance(step.action, Pull)]
+        yield collection, _documents(locator, own, shared)
+
+
+def _documents(locator: Locator, steps: list[Step], shared: list[Step]) -> Iterator[Document]:
+    seen: set[Any] = set()
+    for step in steps:
+        for found in locator.documents(step):
+            document = dict(found)
+            if document["_id"] in seen:
+                continue
+            seen.add(document["_id"])
+            yield _only_own(document, step, shared, locator)
+
+
+def _only_own(document: Document, step: Step, shared: list[Step], locator: Locator) -> Document:
+    """Cut arrays of *document* to the person's elements; of somebody else's document nothing else is given out."""
+    arrays = {pull.action.array: pull for pull in shared if isinstance(pull.action, Pull)}
+    own = {
+        array: [element for element in value_at(document, array) or () if _is_own(element, pull, locator)]
+        for array, pull in arrays.items()
+        if "." not in array
+    }
+    if isinstance(step.action, Pull):
+        return {"_id": document["_id"], step.action.array: own.get(step.action.array, [])}
+    return document | {array: elements for array, elements in own.items() if array in document}
+
+
+def _is_own(element: Any, pull: Step, locator: Locator) -> bool:
+    inside = pull.path.partition("[]")[2].removeprefix(".")
+    value = value_at(element, inside) if inside else element
+    wanted = locator.referenced(pull) if pull.of else [locator.identity.values.get(str(pull.key))]
+    return value in wanted

@@ -1,0 +1,1 @@
+"""File formats of exported documents, one module each."""

@@ -1,0 +1,162 @@
+"""Import a package: look at every line first, then write in batches, each one transaction with entry and checkpoint.
+
+A document that is there already with the same content is skipped, one with other content stops the import before
+anything is written. Documents of erased people are refused.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import bson
+
+from compliance.audit.entry import Detail, Entry
+from compliance.datamap.model import DataMap
+from compliance.datamap.subject import Identity
+from compliance.erasure.request import COMPLETE, REQUESTS
+from compliance.erasure.sweep import Needles, compile_needles
+from compliance.errors import InvalidPayload, RejectedError, UnknownName
+from compliance.jobs.run import Outcome, Run
+from compliance.mongo import Databases, Document, Session, driver_errors
+from compliance.transfer.formats import ndjson
+from compliance.transfer.manifest import File, check_file, package_path, read_manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One import in progress."""
+
+    run: Run
+    databases: Databases
+    data_map: DataMap
+    directory: Path
+    package: str
+    collection: str
+    batch_docs: int
+    actor: str
+
+    def entry(self, action: str, details: dict[str, Detail], *, line: int) -> Entry:
+        """Return an entry about the collection."""
+        return Entry(
+            event=f"{self.run.job.request_id}#{line}",
+            entity_type="collection",
+            entity_id=self.collection,
+            action=action,
+            created_at=self.run.clock.now(),
+            performed_by=self.actor,
+            request_id=self.run.job.request_id,
+            details={"package": self.package, **details},
+        )
+
+
+def import_package(importing: Import) -> None:
+    """Import the file of one collection from a package and end the job.
+
+    Raises:
+        UnknownName: When the data map does not declare the collection as an import target, or the package lacks it.
+        ManifestMismatch: When the file is not the one that was exported.
+        InvalidPayload: Naming the first line that is wrong; nothing was written.
+    """
+    path = package_path(importing.directory, importing.package)
+    file = _find_file(importing, path)
+    if not importing.run.job.checkpoint:
+        check_file(path, file)
+        with (path / file.name).open("rb") as stream:
+            _look_first(importing, stream)
+        started = importing.entry("import.started", {"documents": file.documents, "sha256": file.sha256}, line=0)
+        importing.run.commit(lambda _: Outcome(entries=(started,), checkpoint={"line": 0, "offset": 0, "inserted": 0}))
+    with (path / file.name).open("rb") as stream:
+        _write(importing, stream, dict(importing.run.job.checkpoint) or {"line": 0, "offset": 0, "inserted": 0})
+
+
+def _find_file(importing: Import, path: Path) -> File:
+    if importing.collection not in importing.data_map.imports:
+        declared = ", ".join(importing.data_map.imports) or "none"
+        raise UnknownName(f"the data map does not declare this collection under imports; declared: {declared}")
+    for file in read_manifest(path).files:
+        if file.collection == importing.collection:
+            return file
+    raise UnknownName(f"package {importing.package} holds no file of that collection")
+
+
+def _look_first(importing: Import, stream: BinaryIO) -> None:
+    erased = _erased_people(importing.databases)
+    line = 0
+    for batch in _batches(ndjson.read(stream), importing.batch_docs):
+        for number, document in enumerate(batch, line + 1):
+            if erased.found_in(bson.encode(document)):
+                raise RejectedError(f"line {number} holds the id of an erased person; take such lines out")
+        _missing(importing, batch, first_line=line + 1, session=None)
+        line += len(batch)
+
+
+def _erased_people(databases: Databases) -> Needles:
+    query = {"state": {"$in": [stage.value for stage in COMPLETE]}}
+    with driver_errors():
+        found = databases.compliance[REQUESTS].find(query, {"subject_id": 1})
+        return compile_needles(Identity({"id": request["subject_id"]}) for request in found)
+
+
+def _write(importing: Import, stream: BinaryIO, checkpoint: Document) -> None:
+    stream.seek(checkpoint["offset"])
+    line, inserted = checkpoint["line"], checkpoint["inserted"]
+    while lines := list(islice(stream, importing.batch_docs)):
+        batch = list(ndjson.read(lines, first_line=line + 1))
+        after = {"line": line + len(batch), "offset": checkpoint["offset"] + sum(map(len, lines))}
+        inserted = _commit_batch(importing, batch, after, inserted=inserted)
+        line, checkpoint = after["line"], after
+    done = importing.entry("import.completed", {"lines": line, "inserted": inserted}, line=line)
+    result = {"collection": importing.collection, "lines": line, "inserted": inserted}
+    importing.run.commit(lambda _: Outcome(entries=(done,), result=result))
+
+
+def _commit_batch(importing: Import, batch: list[Document], after: Document, *, inserted: int) -> int:
+    first_line = after["line"] - len(batch) + 1
+
+    def effect(session: Session) -> Outcome:
+        missing = _missing(importing, batch, first_line=first_line, session=session)
+        if missing:
+            importing.databases.app[importing.collection].insert_many(missing, session=session)
+        details: dict[str, Detail] = {"inserted": len(missing), "skipped": len(batch) - len(missing)}
+        return Outcome(
+            entries=(importing.entry("import.batch", details, line=after["line"]),),
+            checkpoint=after | {"inserted": inserted + len(missing)},
+        )
+
+    outcome = importing.run.commit(effect)
+    return int((outcome.checkpoint or {})["inserted"])
+
+
+def _missing(importing: Import, batch: list[Document], *, first_line: int, session: Session | None) -> list[Document]:
+    """Return the documents of *batch* that are not there yet.
+
+    Raises:
+        InvalidPayload: When one is there with other content, or twice in the batch with different content.
+    """
+    query = {"_id": {"$in": [document["_id"] for document in batch]}}
+    with driver_errors(session):
+        present = {
+            _key(document): document
+            for document in importing.databases.app[importing.collection].find(query, session=session)
+        }
+    missing: dict[bytes, Document] = {}
+    for number, document in enumerate(batch, first_line):
+        key = _key(document)
+        known = present.get(key) or missing.get(key)
+        if known is None:
+            missing[key] = document
+        elif bson.encode(known) != bson.encode(document):
+            raise InvalidPayload(f"line {number}: a document with this _id is there already with other content")
+    return list(missing.values())
+
+
+def _key(document: Document) -> bytes:
+    return bson.encode({"_id": document["_id"]})
+
+
+def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,120 @@
+"""What a migration script works with: ``ctx`` carries the operations, each idempotent by the observed state."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from compliance.audit.entry import Detail, Entry
+from compliance.health.declared import Keys
+from compliance.jobs.run import Outcome, Run
+from compliance.mongo import Databases, Document, Session
+from compliance.roles import Grants
+
+Transform = Callable[[Document], Mapping[str, Any]]
+
+
+class Report(Protocol):
+    """Where the lines of a migration go, for people."""
+
+    def __call__(self, line: str, /) -> None:
+        """Show *line*."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The hands of a migration script.
+
+    Attributes:
+        run: The lease under which changes commit; None in a dry run, which writes nothing.
+        drop_data: Whether collections that hold documents may be dropped on the way down.
+        planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
+    """
+
+    databases: Databases
+    revision: str
+    actor: str
+    grants: Grants
+    report: Report
+    run: Run | None
+    batch_docs: int = 500
+    drop_data: bool = False
+    step: int = 0
+    planned: set[str] = field(default_factory=set)
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether changes are shown only."""
+        return self.run is None
+
+    def ensure_foundation(self) -> None:
+        """Create the audit database, our roles and our own collections."""
+        ops.foundation.ensure(self)
+
+    def create_collection(self, name: str, *, schema: Document, level: str = "strict") -> None:
+        """Create the collection *name* with a ``$jsonSchema`` validator, or give it this one."""
+        ops.collections.create(self, name, schema, level)
+
+    def set_schema(self, name: str, *, schema: Document, level: str = "strict") -> None:
+        """Change the validator of an existing collection.
+
+        Args:
+            name: The collection.
+            schema: Its ``$jsonSchema``.
+            level: ``strict``, or ``moderate``: documents that break it already may still be updated.
+        """
+        ops.collections.set_schema(self, name, schema, level)
+
+    def drop_collection(self, name: str) -> None:
+        """Drop the collection *name*; refused while it holds documents, unless data may be dropped."""
+        ops.collections.drop(self, name)
+
+    def create_index(self, collection: str, name: str, keys: Keys, *, unique: bool = False) -> None:
+        """Create an index; for a unique one duplicates are looked for first and named."""
+        ops.indexes.create(self, collection, name, keys, unique=unique)
+
+    def drop_index(self, collection: str, name: str) -> None:
+        """Drop an index if it is there."""
+        ops.indexes.drop(self, collection, name)
+
+    def backfill(self, collection: str, *, where: Document, update: Document) -> None:
+        """Update every document that matches *where* in fenced batches, until none does.
+
+        *update* must take documents out of *where*; that makes a repeat harmless.
+        """
+        ops.data.backfill(self, collection, where, update)
+
+    def transform(self, collection: str, *, where: Document, fields: tuple[str, ...], function: Transform) -> None:
+        """Compute new values of *fields* from each document that matches *where*, in fenced batches.
+
+        A document for which *function* raises ValueError is set aside with its ``_id`` and the reason, and reported;
+        a document that changed since it was read is read again.
+        """
+        ops.data.transform(self, collection, where, fields, function)
+
+    def commit(
+        self, details: Mapping[str, Detail], effect: Callable[[Session], None] | None = None, **more: Any
+    ) -> None:
+        """Commit one step: *effect*, its audit entry and the checkpoint, under the fence."""
+        if self.run is None:
+            raise RuntimeError("a dry run commits nothing")
+        self.step += 1
+        entry = Entry(
+            event=f"{self.revision}#{self.run.job.fence}#{self.step}",
+            entity_type="migration",
+            entity_id=self.revision,
+            action="migration.step",
+            created_at=self.run.clock.now(),
+            performed_by=self.actor,
+            details=details,
+        )
+
+        def transaction(session: Session) -> Outcome:
+            if effect is not None:
+                effect(session)
+            return Outcome(entries=(entry,), checkpoint={"revision": self.revision, "step": self.step, **more})
+
+        self.run.commit(transaction)
+
+
+from migrations import ops  # noqa: E402 - the operations need the context they work on

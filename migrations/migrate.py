@@ -1,0 +1,72 @@
+"""The command ``python -m migrations``: for places that have the package but not the ``compliance`` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from compliance.clock import SystemClock
+from compliance.datamap.model import load_data_map
+from compliance.errors import ComplianceError, ConfigurationError, ExitCode
+from compliance.mongo import Databases, open_client
+from compliance.roles import Grants, Role
+from compliance.settings import Settings, load_settings
+from migrations.context import Report
+from migrations.discovery import discover
+from migrations.runner import Runner
+
+
+def build_runner(settings: Settings, databases: Databases, *, actor: str, report: Report) -> Runner:
+    """Return a runner over the folder and the data map of *settings*."""
+    data_map = load_data_map(settings.data_map)
+    return Runner(
+        databases=databases,
+        revisions=discover(settings.migrations),
+        grants=Grants(erasable=data_map.writable(), importable=data_map.imports),
+        clock=SystemClock(),
+        actor=actor,
+        report=report,
+        batch_docs=settings.batch_docs,
+        lease=settings.lease,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Apply what is pending, or go down to a target; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings(os.environ, profile=options.env)  # noqa: TID251 - a composition root
+        uri = settings.uri_for(Role.MIGRATOR)
+        if uri is None:
+            raise ConfigurationError("set MONGODB_URI; for the embedded stack use `compliance migrate up`")
+        with open_client(uri.get_secret_value(), app_name="compliance-migrations") as client:
+            runner = build_runner(settings, Databases(client, settings.mongodb_database), actor="cli", report=_report)
+            if options.down:
+                done = runner.down(options.to or "", dry_run=options.dry_run, drop_data=options.drop_data)
+            else:
+                done = runner.up(options.to, dry_run=options.dry_run)
+    except ComplianceError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
+        return int(error.exit_code)
+    verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
+    print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
+    return int(ExitCode.OK)
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - lines for people
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m migrations",
+        description="Apply pending migrations.",
+        epilog="example: python -m migrations --env=production --dry-run",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--env", metavar="NAME", help="read NAME.env over the environment")
+    parser.add_argument("--to", metavar="TARGET", help="stop at this migration: 004, 004_pre or a full name")
+    parser.add_argument("--down", action="store_true", help="undo down to --to TARGET (or 'zero') instead")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, write nothing")
+    parser.add_argument("--drop-data", action="store_true", help="with --down: drop collections that hold documents")
+    return parser

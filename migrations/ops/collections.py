@@ -1,0 +1,83 @@
+"""Create, change and drop collections."""
+
+from typing import TYPE_CHECKING
+
+from compliance.errors import StepFailed
+from compliance.health.declared import DECLARED, collection_document
+from compliance.mongo import Document, Session, driver_errors
+
+if TYPE_CHECKING:
+    from migrations.context import Context
+
+
+def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
+    """Create *name* with a validator, or give it this validator."""
+    if _options(ctx, name) is not None:
+        set_schema(ctx, name, schema, level)
+        return
+    ctx.report(f"create collection {name} with a validator")
+    ctx.planned.add(f"collection:{name}")
+    if ctx.is_dry_run:
+        return
+    with driver_errors():
+        ctx.databases.app.create_collection(name, validator={"$jsonSchema": schema}, validationLevel=level)
+    _declare(ctx, name, schema, level, op="create_collection")
+
+
+def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
+    """Give *name* this validator, unless it has it."""
+    options = _options(ctx, name)
+    if options is None:
+        if ctx.is_dry_run and f"collection:{name}" in ctx.planned:
+            ctx.report(f"change the validator of {name}")
+            return
+        raise StepFailed(f"collection {name} does not exist; create it first")
+    validator = {"$jsonSchema": schema}
+    if options.get("validator") == validator and options.get("validationLevel", "strict") == level:
+        ctx.report(f"collection {name} is as declared")
+    else:
+        ctx.report(f"change the validator of {name} ({level})")
+        if not ctx.is_dry_run:
+            with driver_errors():
+                ctx.databases.app.command("collMod", name, validator=validator, validationLevel=level)
+    if not ctx.is_dry_run:
+        _declare(ctx, name, schema, level, op="set_schema")
+
+
+def drop(ctx: "Context", name: str) -> None:
+    """Drop *name*, if it is there and holds nothing, or data may be dropped."""
+    if _options(ctx, name) is None:
+        ctx.report(f"collection {name} is not there")
+    else:
+        with driver_errors():
+            documents = ctx.databases.app[name].count_documents({}, limit=1)
+        if documents and not ctx.drop_data:
+            raise StepFailed(f"collection {name} holds documents; export them, then use --drop-data to drop it")
+        ctx.report(f"drop collection {name}")
+        if not ctx.is_dry_run:
+            with driver_errors():
+                ctx.databases.app.drop_collection(name)
+    if not ctx.is_dry_run:
+        _forget(ctx, name)
+
+
+def _options(ctx: "Context", name: str) -> Document | None:
+    with driver_errors():
+        found = list(ctx.databases.app.list_collections(filter={"name": name}))
+    return dict(found[0].get("options", {})) if found else None
+
+
+def _declare(ctx: "Context", name: str, schema: Document, level: str, *, op: str) -> None:
+    document = collection_document(name, {"$jsonSchema": schema}, level=level, revision=ctx.revision)
+
+    def effect(session: Session) -> None:
+        ctx.databases.compliance[DECLARED].replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
+
+    ctx.commit({"op": op, "collection": name}, effect)
+
+
+def _forget(ctx: "Context", name: str) -> None:
+    def effect(session: Session) -> None:
+        ctx.databases.compliance[DECLARED].delete_many({"collection": name}, session=session)
+
+    ctx.commit({"op": "drop_collection", "collection": name}, effect)

@@ -1,0 +1,125 @@
+"""Change documents in fenced batches; documents that cannot be changed are set aside, not lost.
+
+Document shape (``set_aside``)::
+
+    {_id: ObjectId, revision: str, collection: str, document_id: any, reason: str, at: date}
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ASCENDING, UpdateOne
+
+from compliance.audit.entry import Detail
+from compliance.errors import StepFailed
+from compliance.mongo import Document, Session, driver_errors
+
+if TYPE_CHECKING:
+    from migrations.context import Context, Transform
+
+SET_ASIDE = "set_aside"
+ERROR_BUDGET = 100
+
+
+def backfill(ctx: "Context", collection: str, where: Document, update: Document) -> None:
+    """Apply *update* until no document matches *where*."""
+    documents = ctx.databases.app[collection]
+    with driver_errors():
+        pending = documents.count_documents(where)
+    ctx.report(f"backfill {pending} documents of {collection}")
+    if ctx.is_dry_run:
+        return
+    total = 0
+    while ids := _ids(ctx, collection, where):
+        changed = 0
+
+        def effect(session: Session, ids: list[Any] = ids) -> None:
+            nonlocal changed
+            guarded = {"$and": [{"_id": {"$in": ids}}, where]}
+            changed = documents.update_many(guarded, update, session=session).modified_count
+
+        ctx.commit({"op": "backfill", "collection": collection, "batch": len(ids)}, effect, documents=total)
+        if not changed:
+            raise StepFailed(f"backfill of {collection} does not take documents out of its where; correct the script")
+        total += changed
+
+
+def transform(ctx: "Context", collection: str, where: Document, fields: tuple[str, ...], function: "Transform") -> None:
+    """Walk the documents that match *where* in the order of ``_id``, and write what *function* makes of them."""
+    with driver_errors():
+        pending = ctx.databases.app[collection].count_documents(where)
+    ctx.report(f"transform {pending} documents of {collection}")
+    if ctx.is_dry_run:
+        return
+    last: Any = None
+    started, aside = False, 0
+    while batch := _page(ctx, collection, where, fields, after=last if started else None, started=started):
+        last, started = batch[-1]["_id"], True
+        aside += _transform_batch(ctx, collection, batch, fields, function)
+        if aside > ERROR_BUDGET:
+            raise StepFailed(f"more than {ERROR_BUDGET} documents of {collection} were set aside; correct the script")
+    if aside:
+        ctx.report(f"set aside {aside} documents of {collection}: see {SET_ASIDE}")
+
+
+def _transform_batch(
+    ctx: "Context", collection: str, batch: list[Document], fields: tuple[str, ...], function: "Transform"
+) -> int:
+    writes: list[UpdateOne] = []
+    poison: list[Document] = []
+    for document in batch:
+        try:
+            values = function(document)
+        except ValueError as error:
+            poison.append(_poison(ctx, collection, document, str(error)))
+            continue
+        if values:
+            writes.append(UpdateOne(_as_read(document, fields), {"$set": dict(values)}))
+
+    def effect(session: Session) -> None:
+        if writes:
+            ctx.databases.app[collection].bulk_write(writes, session=session)
+        if poison:
+            ctx.databases.compliance[SET_ASIDE].insert_many(poison, session=session)
+
+    details: dict[str, Detail] = {
+        "op": "transform",
+        "collection": collection,
+        "batch": len(batch),
+        "set_aside": len(poison),
+    }
+    ctx.commit(details, effect)
+    return len(poison)
+
+
+def _as_read(document: Mapping[str, Any], fields: tuple[str, ...]) -> Document:
+    """Match the document only while its *fields* are as they were read: no concurrent change is overwritten."""
+    read = {field: document.get(field, {"$exists": False}) for field in fields}
+    return {"_id": document["_id"], **read}
+
+
+def _poison(ctx: "Context", collection: str, document: Document, reason: str) -> Document:
+    now = ctx.run.clock.now() if ctx.run else None
+    return {
+        "revision": ctx.revision,
+        "collection": collection,
+        "document_id": document["_id"],
+        "reason": reason,
+        "at": now,
+    }
+
+
+def _ids(ctx: "Context", collection: str, where: Document) -> list[Any]:
+    with driver_errors():
+        found = ctx.databases.app[collection].find(where, {"_id": 1}).limit(ctx.batch_docs)
+        return [document["_id"] for document in found]
+
+
+def _page(
+    ctx: "Context", collection: str, where: Document, fields: tuple[str, ...], *, after: Any, started: bool
+) -> list[Document]:
+    """Read the next page: ``$expr`` compares ``_id`` across BSON types, where a plain ``$gt`` would stay within one."""
+    conditions = [where, {"$expr": {"$gt": ["$_id", {"$literal": after}]}}] if started else [where]
+    with driver_errors():
+        found = ctx.databases.app[collection].find({"$and": conditions}, dict.fromkeys(fields, 1))
+        return list(found.sort("_id", ASCENDING).limit(ctx.batch_docs))

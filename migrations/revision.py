@@ -1,0 +1,70 @@
+"""A revision: one script of the migrations folder."""
+
+import hashlib
+import io
+import re
+import tokenize
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from compliance.errors import MigrationError
+from migrations.context import Context
+
+FILE_NAME = re.compile(r"v(?P<number>\d{3})_(?P<phase>pre|data|post)_(?P<slug>[a-z][a-z0-9_]*)\.py")
+_FREE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
+
+Change = Callable[[Context], None]
+
+
+class Phase(IntEnum):
+    """When a revision may run: before the new application (pre), beside it (data), after the old one is gone (post)."""
+
+    PRE = 0
+    DATA = 1
+    POST = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One script.
+
+    Attributes:
+        name: The file name without its suffix, such as ``v004_data_subscription_type``.
+        summary: The first line of its docstring.
+        checksum: SHA-256 over its tokens: comments and formatting are free.
+        irreversible: Why it cannot be undone, if so.
+    """
+
+    name: str
+    number: int
+    phase: Phase
+    summary: str
+    checksum: str
+    up: Change
+    down: Change | None
+    irreversible: str | None
+
+    @property
+    def order(self) -> tuple[int, Phase, str]:
+        """Revisions run in the order of their number, then phase, then name."""
+        return (self.number, self.phase, self.name)
+
+    def matches(self, target: str) -> bool:
+        """Whether *target* names this revision: in full, or ``004``, ``v004``, ``004_pre``."""
+        short = f"{self.number:03d}"
+        return target.removeprefix("v") in (self.name.removeprefix("v"), short, f"{short}_{self.phase.name.lower()}")
+
+
+def checksum(source: str) -> str:
+    """Return the SHA-256 over the tokens of *source*.
+
+    Raises:
+        MigrationError: When *source* is no Python.
+    """
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise MigrationError(f"a migration script is not valid Python: {type(error).__name__}") from None
+    meaning = "\x00".join(token.string for token in tokens if token.type not in _FREE)
+    return hashlib.sha256(meaning.encode()).hexdigest()

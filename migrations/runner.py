@@ -1,0 +1,134 @@
+"""Run a plan: under the lease, revision by revision, each with its events in the history and in the audit log."""
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from compliance.audit.entry import Entry
+from compliance.clock import Clock
+from compliance.jobs.run import Outcome, Run
+from compliance.mongo import Databases, Session
+from compliance.roles import Grants
+from migrations.context import Context, Report
+from migrations.ledger import History, lease
+from migrations.ops.foundation import require_audit_log
+from migrations.plan import Direction, Plan, plan_down, plan_up
+from migrations.revision import Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Applies and reverts the revisions of one application database.
+
+    Attributes:
+        actor: Who asks, for the audit log.
+        report: Where lines for people go.
+    """
+
+    databases: Databases
+    revisions: Sequence[Revision]
+    grants: Grants
+    clock: Clock
+    actor: str
+    report: Report
+    lease: timedelta = timedelta(seconds=30)
+    batch_docs: int = 500
+
+    @property
+    def history(self) -> History:
+        """What was applied."""
+        return History(self.databases)
+
+    def pending(self, target: str | None = None) -> tuple[Revision, ...]:
+        """Return what ``up`` would run."""
+        return plan_up(self.revisions, self.history.applied(), target).revisions
+
+    def up(self, target: str | None = None, *, dry_run: bool = False) -> tuple[Revision, ...]:
+        """Apply what is pending, up to and with *target*; return what was applied, or would be.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+            MigrationError: When folder and history do not fit, or a step fails; earlier steps stay applied.
+        """
+        if dry_run:
+            return self._show(plan_up(self.revisions, self.history.applied(), target))
+        if not plan_up(self.revisions, self.history.applied(), target).revisions:
+            return ()
+        require_audit_log(self.databases)
+        with lease(self.databases, owner=owner(), clock=self.clock, length=self.lease) as run:
+            return self._run(plan_up(self.revisions, self.history.applied(), target), run)
+
+    def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
+        """Undo revisions until *target* is the last applied one; return what was undone, or would be."""
+        plan = plan_down(self.revisions, self.history.applied(), target)
+        if dry_run:
+            return self._show(plan, drop_data=drop_data)
+        if not plan.revisions:
+            return ()
+        with lease(self.databases, owner=owner(), clock=self.clock, length=self.lease) as run:
+            return self._run(plan_down(self.revisions, self.history.applied(), target), run, drop_data=drop_data)
+
+    def _show(self, plan: Plan, *, drop_data: bool = False) -> tuple[Revision, ...]:
+        planned: set[str] = set()
+        for revision in plan.revisions:
+            self.report(f"{revision.name}: {revision.summary}")
+            ctx = self._context(revision, None, drop_data=drop_data)
+            ctx.planned = planned
+            _change(plan.direction, revision, ctx)
+        return plan.revisions
+
+    def _run(self, plan: Plan, run: Run, *, drop_data: bool = False) -> tuple[Revision, ...]:
+        begin, end = ("started", "applied") if plan.direction is Direction.UP else ("reverting", "reverted")
+        for revision in plan.revisions:
+            self.report(f"{revision.name}: {revision.summary}")
+            self._record(run, revision, begin)
+            _change(plan.direction, revision, self._context(revision, run, drop_data=drop_data))
+            self._record(run, revision, end)
+        return plan.revisions
+
+    def _context(self, revision: Revision, run: Run | None, *, drop_data: bool) -> Context:
+        return Context(
+            databases=self.databases,
+            revision=revision.name,
+            actor=self.actor,
+            grants=self.grants,
+            report=lambda line: self.report(f"  {line}"),
+            run=run,
+            batch_docs=self.batch_docs,
+            drop_data=drop_data,
+        )
+
+    def _record(self, run: Run, revision: Revision, event: str) -> None:
+        now = run.clock.now()
+        entry = Entry(
+            event=f"{revision.name}#{run.job.fence}",
+            entity_type="migration",
+            entity_id=revision.name,
+            action=f"migration.{event}",
+            created_at=now,
+            performed_by=self.actor,
+            details={"checksum": revision.checksum},
+        )
+
+        def effect(session: Session) -> Outcome:
+            self.history.add(
+                {"revision": revision.name, "event": event, "checksum": revision.checksum, "by": self.actor, "at": now},
+                session=session,
+            )
+            return Outcome(entries=(entry,))
+
+        run.commit(effect)
+
+
+def _change(direction: Direction, revision: Revision, ctx: Context) -> None:
+    if direction is Direction.UP:
+        revision.up(ctx)
+    elif revision.down is not None:
+        revision.down(ctx)
+
+
+def owner() -> str:
+    """Return the name under which this process holds leases."""
+    return f"{socket.gethostname()}:{os.getpid()}"

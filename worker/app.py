@@ -1,0 +1,206 @@
+"""The Celery application: one queue per kind of work, JSON only, nothing of a payload shown anywhere."""
+
+import mmap
+import random
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery, Task, signals
+from celery.worker.request import Request
+from kombu import Queue
+
+from compliance.errors import StoreUnavailable
+from compliance.jobs.job import Job
+from compliance.settings import Settings
+from worker.job import JobKind, receive
+from worker.resume import TASK as SWEEP
+from worker.resume import sweep
+from worker.routing import QUEUES
+from worker.schedule import SWEEP_QUEUE, beat_schedule
+from worker.services import PerProcess, Services
+from worker.tasks import JOBS
+from worker.telemetry import configure_logging, configure_sentry, report_error
+
+log = structlog.get_logger(__name__)
+
+HIDDEN = "<hidden>"
+MAX_INTAKE_DELAY_SECONDS = 30.0
+
+
+class StopFlag:
+    """One byte that a worker and its pool processes share: set once, when the worker begins to shut down.
+
+    No lock, so a process that is killed while it reads cannot block the others.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """Ask every process to stop after its present batch."""
+        self._memory[0] = 1
+
+    def __call__(self) -> bool:
+        """Whether the worker is shutting down."""
+        return self._memory[0] == 1
+
+
+class HiddenRequest(Request):
+    """A request whose arguments are shown nowhere: events, Flower, ``inspect`` and logs read these fields."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._argsrepr = self._kwargsrepr = HIDDEN
+        self._request_dict.update(argsrepr=HIDDEN, kwargsrepr=HIDDEN)  # type: ignore[attr-defined]  # missing in the stubs
+
+    def info(self, safe: bool = False) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
+        """Return what ``inspect`` shows; never the arguments themselves."""
+        del safe
+        return super().info(safe=True)
+
+
+class ComplianceTask(Task[..., None]):
+    """Base of our tasks."""
+
+    abstract = True
+    Request = f"{__name__}:{HiddenRequest.__name__}"
+    typing = False  # a wrong call is recorded as refused, not raised at the sender
+
+
+class JobCrashed(Exception):
+    """A job met an unexpected error; the message names its type only."""
+
+
+def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
+    """Set up *app*; each setting says why."""
+    app.conf.update(
+        broker_url=broker_url,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # the default gives up after 100
+        broker_transport_options={
+            "visibility_timeout": 3600,  # a safety net; jobs are resumed by lease, not by redelivery
+            "socket_timeout": 15,  # without it, publishing over a half-open connection waits for ever
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        event_serializer="json",
+        task_ignore_result=True,  # results live in the ledger; in Redis they would be one more copy
+        result_backend=None,
+        task_acks_late=True,  # an early acknowledgement loses the message with the worker
+        task_reject_on_worker_lost=False,  # True redelivers a job that kills its worker without end
+        task_track_started=True,
+        task_queues=[Queue(name, routing_key=name) for name in QUEUES],
+        task_default_queue=SWEEP_QUEUE,
+        task_create_missing_queues=False,  # a mistyped queue is an error at the sender, not a black hole
+        task_routes={kind.task: {"queue": kind.queue} for kind in JOBS.values()} | {SWEEP: {"queue": SWEEP_QUEUE}},
+        worker_prefetch_multiplier=1,  # a worker holds what it works on, nothing more
+        worker_max_tasks_per_child=500,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the fence guards; cancelling has known bugs
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=True,  # Flower
+        task_send_sent_event=True,
+        enable_utc=True,
+        timezone="UTC",
+        beat_scheduler="celery.beat:Scheduler",  # the schedule is code; the default keeps a pickled file
+        beat_schedule=beat_schedule(settings.sweep_interval),
+    )
+
+
+def create_app(settings: Settings, *, broker_url: str, build: Callable[[Celery, StopFlag], Services]) -> Celery:
+    """Return the application; it connects to nothing until it is used.
+
+    Args:
+        settings: The settings.
+        broker_url: Where messages are.
+        build: Makes the services of one process.
+    """
+    app = Celery("compliance", set_as_current=False)
+    configure(app, settings, broker_url=broker_url)
+    stop = StopFlag()
+    services = PerProcess(lambda: build(app, stop))
+    for kind in JOBS.values():
+        _add_task(app, kind, services)
+    _add_sweep(app, services)
+    _connect_signals(app, settings, stop)
+    return app
+
+
+def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
+    def handle(self: ComplianceTask, *args: Any, **kwargs: Any) -> None:
+        request_id = kwargs.pop("request_id", None) or str(self.request.id)
+
+        def show(checkpoint: Any) -> None:
+            self.send_event("task-progress", step=checkpoint.get("step"), steps=checkpoint.get("steps"))
+
+        values = {"positional arguments": HIDDEN} if args else kwargs
+        try:
+            receive(kind, values, request_id=request_id, services=services(), on_progress=show)
+        except StoreUnavailable as error:
+            # Nothing is recorded yet: the message is all there is, so it stays in the broker.
+            raise self.retry(exc=error, countdown=_jitter(), max_retries=None) from None
+        except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
+            report_error(error, kind=kind.name, request_id=str(request_id))
+            frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+            log.error("task.crashed", kind=kind.name, error=type(error).__name__, stack=frames)  # noqa: TRY400
+            raise JobCrashed(f"{kind.name}: {type(error).__name__}") from None
+
+    app.task(bind=True, name=kind.task, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _jitter() -> float:
+    return random.uniform(1, MAX_INTAKE_DELAY_SECONDS)  # noqa: S311 - spreads load, guards nothing
+
+
+def _add_sweep(app: Celery, services: PerProcess) -> None:
+    def handle(self: ComplianceTask) -> None:
+        del self
+        sweep(services())
+
+    app.task(bind=True, name=SWEEP, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _connect_signals(app: Celery, settings: Settings, stop: StopFlag) -> None:
+    def set_up_logging(**_: Any) -> None:
+        configure_logging(settings.log_level)
+
+    def set_up_sentry(**_: Any) -> None:
+        configure_sentry(settings)
+
+    def look_for_work(**_: Any) -> None:
+        app.send_task(SWEEP, queue=SWEEP_QUEUE)
+
+    def stop_after_batch(**_: Any) -> None:
+        stop.set()
+
+    signals.setup_logging.connect(set_up_logging, weak=False)
+    signals.celeryd_init.connect(set_up_sentry, weak=False)
+    signals.beat_init.connect(set_up_sentry, weak=False)
+    signals.worker_ready.connect(look_for_work, weak=False)
+    signals.worker_shutting_down.connect(stop_after_batch, weak=False)
+
+
+def publisher(app: Celery) -> Callable[[Job], None]:
+    """Return a function that rings the doorbell for a job; it never raises, for the sweeper rings again."""
+
+    def publish(job: Job) -> None:
+        kind = JOBS[job.kind]
+        try:
+            app.send_task(
+                kind.task,
+                kwargs={**job.payload, "request_id": job.request_id},
+                queue=kind.queue,
+                argsrepr=HIDDEN,
+                kwargsrepr=HIDDEN,
+                retry=False,
+            )
+        except Exception as error:  # noqa: BLE001 - any error of the broker's client
+            log.warning("job.not_published", request_id=job.request_id, error=type(error).__name__)
+
+    return publish

@@ -1,0 +1,49 @@
+"""``compliance datamap``: what the map says, and whether the database allows it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compliance.datamap.lint import impossible_actions
+from compliance.datamap.model import load_data_map
+from compliance.erasure.execute import live_schemas
+from compliance.erasure.plan import compile_steps
+from compliance.errors import ExitCode
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
+
+app = typer.Typer(help="Show the data map, and check it against the live database.")
+
+
+@app.command(epilog="Example: compliance datamap show")
+def show(
+    ctx: typer.Context,
+    path: Annotated[Path | None, typer.Argument(help="Another map than COMPLIANCE_DATA_MAP.")] = None,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the steps of an erasure, in the order in which they run."""
+    data_map = load_data_map(path or runtime(ctx).load(env).data_map)
+    steps = compile_steps(data_map)
+    if json:
+        show_json({"digest": data_map.digest, "map": data_map.model_dump(mode="python")})
+        return
+    rows = (
+        (step.collection, step.path, step.of or step.key, step.verb, step.kept.ground if step.kept else "")
+        for step in steps
+    )
+    show_table(("collection", "path", "refers to", "on erase", "kept on ground of"), rows, empty="the map is empty")
+
+
+@app.command(epilog="Example: compliance datamap lint")
+def lint(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
+    """Look for actions that a validator of the live database would refuse; exit 3 when there are any."""
+    with runtime(ctx).services(profile=env) as services:
+        faults = list(impossible_actions(services.data_map, live_schemas(services.databases.app)))
+    if json:
+        show_json({"faults": faults})
+    else:
+        sys.stdout.write("\n".join(faults or ["no faults"]) + "\n")
+    if faults:
+        raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))

@@ -1,0 +1,101 @@
+"""``compliance doctor``: is everything there that the processes need?"""
+
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Annotated
+
+import typer
+from kombu import Connection
+
+from compliance.datamap.model import load_data_map
+from compliance.errors import ComplianceError, ConfigurationError, ExitCode, StoreUnavailable
+from compliance.mongo import Databases, driver_errors, open_client
+from compliance.provision import altering_rights, provision
+from compliance.roles import Grants, Role
+from worker.addresses import Addresses
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
+from worker.services import connect
+
+Probe = Callable[[], str]
+
+
+def doctor(
+    ctx: typer.Context,
+    provision_: Annotated[
+        bool, typer.Option("--provision", help="As an administrator: create the audit log, the roles and the users.")
+    ] = False,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check settings, servers, rights and data map; exit 3 when something is not as it should be."""
+    addresses = runtime(ctx).addresses(env)
+    if provision_:
+        _provision(addresses)
+    rows = [(name, *_probe(probe)) for name, probe in _probes(addresses)]
+    if json:
+        show_json([{"check": name, "ok": ok, "says": says} for name, ok, says in rows])
+    else:
+        shown = ((name, "ok" if ok else "wrong", says) for name, ok, says in rows)
+        show_table(("check", "", "says"), shown, empty="nothing to check")
+    if not all(ok for _, ok, _ in rows):
+        raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
+
+
+def _provision(addresses: Addresses) -> None:
+    data_map = load_data_map(addresses.settings.data_map)
+    grants = Grants(erasable=data_map.writable(), importable=data_map.imports)
+    with open_client(addresses.admin_uri(), app_name="compliance-doctor") as client:
+        databases = Databases(client, addresses.settings.mongodb_database)
+        with driver_errors():
+            known = {user["user"] for user in databases.compliance.command("usersInfo")["users"]}
+        passwords = {role: secrets.token_urlsafe(32) for role in Role if role.value not in known}
+        changed = provision(databases, grants=grants, passwords=passwords)
+    for line in changed:
+        sys.stderr.write(f"created or corrected: {line}\n")
+    for role, password in passwords.items():
+        # The only time these are shown: put them into the secrets of the processes.
+        sys.stdout.write(f"{role.value} {password}\n")
+
+
+def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
+    yield "data map", lambda: load_data_map(addresses.settings.data_map).digest[:12]
+    yield "broker", lambda: _broker(addresses.redis_url())
+    for role in Role:
+        yield f"MongoDB as {role.value}", partial(_mongodb, addresses, role)
+    yield "audit log is append-only", lambda: _append_only(addresses)
+
+
+def _probe(probe: Probe) -> tuple[bool, str]:
+    try:
+        return True, probe()
+    except ComplianceError as error:
+        return False, str(error)
+
+
+def _broker(url: str) -> str:
+    with Connection(url, transport_options={"socket_connect_timeout": 3}) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, timeout=3)
+        except Exception as error:  # noqa: BLE001 - any error of the broker's client
+            raise StoreUnavailable(f"the broker does not answer ({type(error).__name__})") from None
+    return "answers"
+
+
+def _mongodb(addresses: Addresses, role: Role) -> str:
+    databases = connect(addresses, role, app_name="compliance-doctor")
+    with databases.client, driver_errors():
+        hello = databases.client.admin.command("hello")
+        if "setName" not in hello:
+            raise ConfigurationError("is no replica set; transactions and change streams need one")
+        return f"replica set {hello['setName']}"
+
+
+def _append_only(addresses: Addresses) -> str:
+    databases = connect(addresses, Role.WORKER, app_name="compliance-doctor")
+    with databases.client:
+        rights = altering_rights(databases)
+    if rights:
+        raise ConfigurationError(f"the worker's user could alter the log: {', '.join(sorted(rights))}")
+    return "the worker's user can insert and find, nothing else"

@@ -1,0 +1,128 @@
+"""``compliance erasure``: ask for erasures, follow them, and hold them back."""
+
+import getpass
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from compliance.datamap.subject import parse_subject_id, to_text
+from compliance.erasure.holds import Holds
+from compliance.erasure.request import REQUESTS
+from compliance.errors import UnknownName
+from compliance.mongo import driver_errors
+from worker.cli.runtime import (
+    EnvOption,
+    JsonOption,
+    RequestIdOption,
+    WaitOption,
+    enqueue,
+    finish,
+    plain,
+    runtime,
+    show_fields,
+    show_json,
+    show_table,
+    wait_for,
+)
+
+app = typer.Typer(help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.")
+
+SubjectArgument = Annotated[str, typer.Argument(help="The opaque id of the person.")]
+CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]
+
+
+@app.command(epilog="Example: compliance erasure request 65f2c0ffee0000000000abcd --dry-run --wait")
+def request(
+    ctx: typer.Context,
+    subject_id: SubjectArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, erase nothing.")] = False,
+    wait: WaitOption = False,
+    request_id: RequestIdOption = None,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask for the erasure of one person; a worker carries it out."""
+    with runtime(ctx).services(profile=env) as services:
+        parse_subject_id(subject_id, services.data_map)
+        job = enqueue(
+            services, "erasure.request", {"subject_id": subject_id, "dry_run": dry_run}, request_id=request_id
+        )
+        finish(wait_for(services, job) if wait else job, as_json=json)
+
+
+@app.command(epilog="Example: compliance erasure show cli-7f3c")
+def show(
+    ctx: typer.Context,
+    request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a request: its plan, what was done, what was kept and why, and its deadline."""
+    with runtime(ctx).services(profile=env) as services, driver_errors():
+        found = services.databases.compliance[REQUESTS].find_one({"_id": request_id})
+        job = services.ledger.find(request_id)
+    if found is None:
+        why = f"; its job is {job.state.value}: {job.error['message']}" if job and job.error else ""
+        raise UnknownName(f"no erasure request {request_id!r} was accepted{why}")
+    if json:
+        show_json(found)
+        return
+    found["subject_id"] = to_text(found["subject_id"])
+    shown = ("_id", "subject_id", "state", "received_at", "due_at", "completed_at", "residual", "reason")
+    show_fields({name.strip("_"): found.get(name) for name in shown})
+    sys.stdout.write("\n")
+    steps = ((step["collection"], step["action"], step["documents"]) for step in found["plan"])
+    show_table(("collection", "action", "planned"), steps, empty="nothing planned")
+    for kept in found["kept"]:
+        sys.stdout.write(f"kept in {kept['collection']}: {plain(kept['fields'])} ({kept['ground']}: {kept['why']})\n")
+
+
+@app.command("list", epilog="Example: compliance erasure list")
+def list_(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the newest requests with their deadlines."""
+    with runtime(ctx).services(profile=env) as services, driver_errors():
+        found = list(services.databases.compliance[REQUESTS].find({}, sort={"received_at": -1}, limit=limit))
+    if json:
+        show_json(found)
+        return
+    rows = ((item["_id"], to_text(item["subject_id"]), item["state"], item["due_at"]) for item in found)
+    show_table(("request", "subject", "state", "due"), rows, empty="no erasure was requested")
+
+
+@app.command(epilog="Example: compliance erasure hold 65f2c0ffee0000000000abcd --case C-2026-17 --until 2027-06-30")
+def hold(
+    ctx: typer.Context,
+    subject_id: SubjectArgument,
+    case: CaseOption,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day; none: until released.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Place a legal hold on a person (GDPR Art. 17(3)(e)): erasures are refused while it lasts."""
+    with runtime(ctx).services(profile=env) as services:
+        person = parse_subject_id(subject_id, services.data_map)
+        end = until.replace(hour=23, minute=59, second=59, tzinfo=UTC) if until else None
+        now = services.clock.now()
+        Holds(services.databases).place(person, case, until=end, now=now, actor=_operator(), log=services.log)
+    sys.stdout.write(f"held: case {case}\n")
+
+
+@app.command(epilog="Example: compliance erasure release 65f2c0ffee0000000000abcd --case C-2026-17")
+def release(ctx: typer.Context, subject_id: SubjectArgument, case: CaseOption, env: EnvOption = None) -> None:
+    """Release a legal hold."""
+    with runtime(ctx).services(profile=env) as services:
+        person = parse_subject_id(subject_id, services.data_map)
+        Holds(services.databases).release(person, case, now=services.clock.now(), actor=_operator(), log=services.log)
+    sys.stdout.write(f"released: case {case}\n")
+
+
+def _operator() -> str:
+    return f"cli:{getpass.getuser()}"

@@ -1,0 +1,176 @@
+"""What every command shares: settings, connections, and how results are shown."""
+
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from bson import json_util
+from celery import Celery
+from rich.console import Console
+from rich.table import Table
+
+from compliance.errors import ComplianceError, ConfigurationError, ExitCode
+from compliance.jobs.job import FINAL, Job, State
+from compliance.roles import Role
+from compliance.settings import Settings
+from worker.addresses import Addresses
+from worker.app import publisher
+from worker.job import submit
+from worker.services import Services, build_services
+from worker.tasks import JOBS
+from worker.telemetry import configure_logging
+
+POLL = timedelta(milliseconds=200)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+EnvOption = Annotated[str | None, typer.Option("--env", metavar="NAME", help="Read NAME.env over the environment.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the job is done.")]
+RequestIdOption = Annotated[
+    str | None, typer.Option("--request-id", help="Idempotency key: the same key twice is one job.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the composition root hands to the commands."""
+
+    load: Callable[[str | None], Settings]
+    application: Callable[[Addresses], Celery]
+    environ: Mapping[str, str]
+
+    def addresses(self, profile: str | None = None) -> Addresses:
+        """Return where the servers are."""
+        settings = self.load(profile)
+        configure_logging(settings.log_level if settings.log_level != "INFO" else "WARNING")
+        return Addresses(settings)
+
+    @contextmanager
+    def services(self, role: Role = Role.WORKER, *, profile: str | None = None) -> Iterator[Services]:
+        """Open services as *role* for the block."""
+        addresses = self.addresses(profile)
+        services = build_services(addresses, role, publish=self._publish(addresses))
+        with services.databases.client:
+            yield services
+
+    def _publish(self, addresses: Addresses) -> Callable[[Job], None]:
+        def publish(job: Job) -> None:
+            publisher(self.application(addresses))(job)
+
+        return publish
+
+
+def runtime(ctx: typer.Context) -> Runtime:
+    """Return the runtime of the running command."""
+    found: Runtime = ctx.obj
+    return found
+
+
+def enqueue(services: Services, kind: str, values: Mapping[str, Any], *, request_id: str | None) -> Job:
+    """Make a job durable, then ring the doorbell; without the broker the sweeper does."""
+    given = {name: value for name, value in values.items() if value is not None}
+    job = submit(JOBS[kind], given, request_id=request_id or f"cli-{uuid.uuid4()}", origin="cli", services=services)
+    services.publish(job)
+    return job
+
+
+def wait_for(services: Services, job: Job) -> Job:
+    """Wait until *job* is done, showing its progress when stderr is a terminal.
+
+    Raises:
+        ConfigurationError: When the ledger lost it.
+    """
+    console = Console(stderr=True)
+    with console.status(f"{job.kind}: waiting for a worker") as status:
+        while True:
+            found = services.ledger.find(job.request_id)
+            if found is None:
+                raise ConfigurationError(f"job {job.request_id} is not in the ledger of this database")
+            if found.state in FINAL:
+                return found
+            step, steps = found.checkpoint.get("step"), found.checkpoint.get("steps")
+            progress = f"step {step} of {steps}" if step else found.state.value
+            status.update(f"{job.kind}: {progress}")
+            services.clock.sleep(POLL)
+
+
+def finish(job: Job, *, as_json: bool) -> None:
+    """Show *job* and end the command with the exit code of its state."""
+    if as_json:
+        show_json(describe(job))
+    else:
+        show_fields(describe(job))
+    if job.state is State.DONE or job.state not in FINAL:
+        return
+    if job.error:
+        sys.stderr.write(f"error: {job.error['message']}\n")
+    raise typer.Exit(int(exit_code(job)))
+
+
+def exit_code(job: Job) -> ExitCode:
+    """Return the exit code that a command gives for a job that did not succeed."""
+    for known in _subclasses(ComplianceError):
+        if job.error and known.__name__ == job.error["code"]:
+            return known.exit_code
+    return ExitCode.USAGE if job.state is State.REJECTED else ExitCode.UNEXPECTED
+
+
+def _subclasses(parent: type[ComplianceError]) -> Iterator[type[ComplianceError]]:
+    for child in parent.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """Return *job* as commands show it."""
+    return {
+        "request_id": job.request_id,
+        "kind": job.kind,
+        "state": job.state.value,
+        "attempts": job.attempts,
+        "created_at": job.created_at,
+        "result": job.result,
+        "error": job.error,
+    }
+
+
+def show_json(value: Any) -> None:
+    """Print *value* as relaxed Extended JSON, one line."""
+    sys.stdout.write(json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, ensure_ascii=False) + "\n")
+
+
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """Print one thing, a line per field that says something."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        if value not in (None, {}, [], ""):
+            sys.stdout.write(f"{name.ljust(width)}  {plain(value)}\n")
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """Print a table that fits the terminal; without rows the sentence *empty*."""
+    listed = [[plain(cell) for cell in row] for row in rows]
+    if not listed:
+        sys.stdout.write(f"{empty}\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in listed:
+        table.add_row(*row)
+    Console().print(table, markup=False)
+
+
+def plain(value: Any) -> str:
+    """Return *value* as people read it."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    return "" if value is None else str(value)

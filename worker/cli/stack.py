@@ -1,0 +1,70 @@
+"""``compliance up``, ``compliance demo`` and ``compliance watcher``."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from compliance.roles import Role
+from worker.cli.runtime import EnvOption, runtime
+from worker.demo.run import run_demo
+from worker.telemetry import configure_logging, configure_sentry
+from worker.up import running_system
+from worker.watcher import Watcher
+
+
+def up(
+    ctx: typer.Context,
+    flower_port: Annotated[int, typer.Option(min=0, max=65535, help="Where Flower listens.")] = 5555,
+    env: EnvOption = None,
+) -> None:
+    """Run everything in the foreground: the servers that no variable names, then worker, beat, watcher and Flower."""
+    stop = _stop_on_signals()
+    found = runtime(ctx)
+    with running_system(found.addresses(env), environ=found.environ, flower_port=flower_port, say=_say) as system:
+        system.introduce(_say)
+        while not stop.wait(1):
+            system.group.check()
+        _say("stopping: each process finishes its present batch")
+
+
+def demo(
+    ctx: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the made-up people.")] = 7,
+) -> None:
+    """Show the whole product on servers and data of its own: takes a minute, touches nothing else."""
+    stop = _stop_on_signals()
+    found = runtime(ctx)
+    run_demo(found.load(None), environ=found.environ, say=_say, seed=seed, keep=keep, stop=stop)
+
+
+def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
+    """Follow the change stream and ask for follow-up health checks; one process per application is enough."""
+    stop = _stop_on_signals()
+    found = runtime(ctx)
+    settings = found.load(env)
+    with found.services(Role.SEALER, profile=env) as services:
+        configure_logging(settings.log_level)
+        configure_sentry(settings)
+        Watcher(services, stop.is_set).run()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; the second signal, too, only sets it."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop

@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def run_demo(*a: object, **k: object) -> None:
+    """Placeholder"""

@@ -1,0 +1,67 @@
+"""The composition root: the one place of this package that reads the environment."""
+
+import os
+import sys
+from pathlib import Path
+
+from celery import Celery
+
+from compliance.errors import ComplianceError, ExitCode
+from compliance.roles import Role
+from compliance.settings import Settings, load_settings
+from worker.addresses import Addresses
+from worker.app import StopFlag, create_app, publisher
+from worker.cli import Runtime, build_cli
+from worker.services import Services, build_services
+
+FLOWER_CONFIG = Path(__file__).with_name("flowerconfig.py")
+INTERRUPTED = 130
+
+
+def settings(profile: str | None = None) -> Settings:
+    """Return the settings of this process."""
+    return load_settings(os.environ, profile=profile)  # noqa: TID251 - the composition root
+
+
+def application(addresses: Addresses) -> Celery:
+    """Return the Celery application over *addresses*."""
+
+    def build(app: Celery, stop: StopFlag) -> Services:
+        return build_services(addresses, Role.WORKER, publish=publisher(app), should_stop=stop)
+
+    return create_app(addresses.settings, broker_url=addresses.redis_url(), build=build)
+
+
+def celery_application() -> Celery:
+    """Return the application that ``celery -A worker`` runs; a wrong environment ends the process with one line."""
+    os.environ.setdefault("FLOWER_CONF", str(FLOWER_CONFIG))  # noqa: TID251 - how Flower is told
+    try:
+        return application(Addresses(settings()))
+    except ComplianceError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(int(error.exit_code)) from None
+
+
+def main() -> None:
+    """Run the ``compliance`` command."""
+    environ = os.environ  # noqa: TID251 - the composition root
+    runtime = Runtime(load=settings, application=application, environ=environ)
+    try:
+        build_cli()(obj=runtime)
+    except ComplianceError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if environ.get("COMPLIANCE_LOG_LEVEL") == "DEBUG":
+            raise
+        sys.stderr.write(
+            f"unexpected error: {type(error).__name__}; this is a bug, please report it "
+            "(COMPLIANCE_LOG_LEVEL=DEBUG shows where)\n"
+        )
+        sys.exit(int(ExitCode.UNEXPECTED))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What a job function works with, made once per process and after the fork."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from compliance.audit.log import AuditLog
+from compliance.clock import Clock, SystemClock
+from compliance.datamap.model import DataMap, load_data_map
+from compliance.jobs.job import Job
+from compliance.jobs.ledger import Ledger
+from compliance.mongo import Databases, open_client
+from compliance.roles import Role
+from compliance.settings import Settings
+from worker.addresses import Addresses
+
+Publish = Callable[[Job], None]
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything outside a job function that it may use.
+
+    Attributes:
+        databases: Reached as the user of this process.
+        publish: Rings the doorbell for a job that is in the ledger; a failure to ring is healed by the sweeper.
+        should_stop: Whether this process is shutting down.
+        connect_as: Opens the databases as another role, where a kind of work needs its rights.
+    """
+
+    settings: Settings
+    databases: Databases
+    data_map: DataMap
+    clock: Clock
+    transfer_dir: Path
+    publish: Publish
+    should_stop: Callable[[], bool]
+    connect_as: Callable[[Role], Databases]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The jobs."""
+        return Ledger(self.databases)
+
+    @property
+    def log(self) -> AuditLog:
+        """The audit log."""
+        return AuditLog(self.databases)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a job may be silent before another worker takes it over."""
+        return self.settings.lease
+
+    @property
+    def owner(self) -> str:
+        """A name to hold one lease under: never the same twice, so that a successor cannot be mistaken."""
+        return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def connect(addresses: Addresses, role: Role, *, app_name: str) -> Databases:
+    """Return the databases of the application as the user of *role*; it connects at the first use."""
+    client = open_client(addresses.mongodb_uri(role), app_name=app_name)
+    return Databases(client, addresses.settings.mongodb_database)
+
+
+def build_services(
+    addresses: Addresses, role: Role, *, publish: Publish, should_stop: Callable[[], bool] = lambda: False
+) -> Services:
+    """Return the services of a process that works as *role*."""
+    return Services(
+        settings=addresses.settings,
+        databases=connect(addresses, role, app_name=role.value),
+        data_map=load_data_map(addresses.settings.data_map),
+        clock=SystemClock(),
+        transfer_dir=addresses.transfer_dir(),
+        publish=publish,
+        should_stop=should_stop,
+        connect_as=lambda other: connect(addresses, other, app_name=other.value),
+    )
+
+
+class PerProcess:
+    """Makes its services on the first use in each process: a client does not survive a fork."""
+
+    def __init__(self, make: Callable[[], Services]) -> None:
+        self._make = make
+        self._made: tuple[int, Services] | None = None
+
+    def __call__(self) -> Services:
+        """Return the services of this process."""
+        if self._made is None or self._made[0] != os.getpid():
+            self._made = (os.getpid(), self._make())
+        return self._made[1]

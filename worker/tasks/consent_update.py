@@ -1,0 +1,55 @@
+"""``compliance.consent.update``: a person granted or withdrew consent for one purpose."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, StringConstraints
+
+from compliance.clock import to_milliseconds
+from compliance.consent.ledger import ConsentEvent, ConsentLedger
+from compliance.datamap.subject import parse_subject_id
+from compliance.jobs.run import Outcome, Run
+from compliance.mongo import Session
+from worker.job import ACTOR, Payload, job
+from worker.services import Services
+
+
+class ConsentUpdate(Payload):
+    """One consent event.
+
+    Attributes:
+        event_id: Names the event at its source; the same event twice is one.
+        type: The purpose.
+        occurred_at: When the person decided, with a time zone (RFC 3339).
+        notice: Version of the text that was shown.
+    """
+
+    event_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
+    subject_id: str
+    type: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
+    granted: bool
+    occurred_at: AwareDatetime
+    notice: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] | None = None
+
+
+@job("consent.update", ConsentUpdate, queue="compliance.consent")
+def consent_update(payload: ConsentUpdate, run: Run, services: Services) -> None:
+    """Record the event, the current state and the entry in one transaction."""
+    occurred: datetime = to_milliseconds(payload.occurred_at)
+    event = ConsentEvent(
+        event_id=payload.event_id,
+        subject_id=parse_subject_id(payload.subject_id, services.data_map),
+        type=payload.type,
+        granted=payload.granted,
+        occurred_at=occurred,
+        notice=payload.notice,
+    )
+    consent = ConsentLedger(services.databases, services.data_map, services.log)
+
+    def effect(session: Session) -> Outcome:
+        standing = consent.record(
+            event, request_id=run.job.request_id, actor=ACTOR, now=services.clock.now(), session=session
+        )
+        return Outcome(result={"type": event.type, "granted": standing.granted})
+
+    run.commit(effect)

@@ -1,0 +1,57 @@
+"""``compliance.erasure.campaign``: erase many data subjects, each as a request of its own."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from compliance.audit.entry import Entry
+from compliance.datamap.subject import parse_subject_id
+from compliance.jobs.job import Job, to_request_id
+from compliance.jobs.run import Outcome, Run
+from compliance.mongo import Session
+from worker.job import ACTOR, JOBS, Payload, job
+from worker.services import Services
+
+MAX_SUBJECTS = 1000
+
+
+class EraseSubjects(Payload):
+    """Whom to erase: at most 1,000 opaque ids; send several campaigns for more."""
+
+    subject_ids: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_SUBJECTS)]
+
+
+@job("erasure.campaign", EraseSubjects, queue="compliance.erasure")
+def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> None:
+    """Record one erasure request for each subject, all or none, and ring for each."""
+    subjects = list(dict.fromkeys(payload.subject_ids))
+    for subject_id in subjects:
+        parse_subject_id(subject_id, services.data_map)
+    kind, now = JOBS["erasure.request"], services.clock.now()
+    recorded: list[Job] = []
+
+    def effect(session: Session) -> Outcome:
+        recorded.clear()
+        for number, subject_id in enumerate(subjects):
+            request_id = to_request_id(f"{run.job.request_id[:120]}/{number}")
+            values = {"subject_id": subject_id, "dry_run": False}
+            recorded.append(
+                services.ledger.record(
+                    request_id, kind=kind.name, payload=values, origin="campaign", now=now, session=session
+                )
+            )
+        entry = Entry(
+            event=run.job.request_id,
+            entity_type="job",
+            entity_id=run.job.request_id.replace("@", "(at)"),
+            action="campaign.started",
+            created_at=now,
+            performed_by=ACTOR,
+            request_id=run.job.request_id,
+            details={"subjects": len(subjects)},
+        )
+        return Outcome(entries=(entry,), result={"requests": len(subjects)})
+
+    run.commit(effect)
+    for child in recorded:
+        services.publish(child)
