@@ -7,14 +7,17 @@ import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from compliance.errors import MigrationError
-from migrations.context import Context
+
+if TYPE_CHECKING:
+    from migrations.context import Context
 
 FILE_NAME = re.compile(r"v(?P<number>\d{3})_(?P<phase>pre|data|post)_(?P<slug>[a-z][a-z0-9_]*)\.py")
 _FREE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
 
-Change = Callable[[Context], None]
+Change = Callable[["Context"], None]
 
 
 class Phase(IntEnum):

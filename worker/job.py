@@ -84,8 +84,16 @@ def _field(location: tuple[int | str, ...]) -> str:
     return name if SAFE_NAME.fullmatch(name) else "(a field whose name is not shown)"
 
 
-def submit(kind: JobKind, values: Mapping[str, Any], *, request_id: str, origin: str, services: Services) -> Job:
-    """Make a job durable and return it: the same request twice is one job.
+def submit(
+    kind: JobKind,
+    values: Mapping[str, Any],
+    *,
+    request_id: str,
+    origin: str,
+    services: Services,
+    session: Session | None = None,
+) -> Job:
+    """Make a job durable and return it: the same request twice is one job. Every way in ends here.
 
     Raises:
         InvalidPayload: When *values* or *request_id* do not fit; nothing was recorded.
@@ -93,7 +101,12 @@ def submit(kind: JobKind, values: Mapping[str, Any], *, request_id: str, origin:
     """
     payload = parse(kind, values).model_dump(mode="json", exclude_none=True)
     return services.ledger.record(
-        to_request_id(request_id), kind=kind.name, payload=payload, origin=origin, now=services.clock.now()
+        to_request_id(request_id),
+        kind=kind.name,
+        payload=payload,
+        origin=origin,
+        now=services.clock.now(),
+        session=session,
     )
 
 

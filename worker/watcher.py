@@ -18,10 +18,12 @@ from pymongo.change_stream import ChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from compliance.errors import StoreUnavailable
-from compliance.jobs.job import Job, RequestId
+from compliance.jobs.job import Job
 from compliance.mongo import Document, Session, translate
+from worker.job import submit
 from worker.routing import FollowUp, coalesce, pipeline, route
 from worker.services import Services
+from worker.tasks import JOBS
 
 log = structlog.get_logger(__name__)
 
@@ -109,12 +111,12 @@ class Watcher:
             self.services.publish(job)
 
     def _record(self, found: FollowUp, session: Session) -> Job:
-        return self.services.ledger.record(
-            RequestId(found.request_id),
-            kind=found.kind,
-            payload=dict(found.payload),
+        return submit(
+            JOBS[found.kind],
+            found.payload,
+            request_id=found.request_id,
             origin="watcher",
-            now=self.services.clock.now(),
+            services=self.services,
             session=session,
         )
 

@@ -6,10 +6,10 @@ from pydantic import Field
 
 from compliance.audit.entry import Entry
 from compliance.datamap.subject import parse_subject_id
-from compliance.jobs.job import Job, to_request_id
+from compliance.jobs.job import Job
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
-from worker.job import ACTOR, JOBS, Payload, job
+from worker.job import ACTOR, JOBS, Payload, job, submit
 from worker.services import Services
 
 MAX_SUBJECTS = 1000
@@ -31,15 +31,17 @@ def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> No
     recorded: list[Job] = []
 
     def effect(session: Session) -> Outcome:
-        recorded.clear()
-        for number, subject_id in enumerate(subjects):
-            request_id = to_request_id(f"{run.job.request_id[:120]}/{number}")
-            values = {"subject_id": subject_id, "dry_run": False}
-            recorded.append(
-                services.ledger.record(
-                    request_id, kind=kind.name, payload=values, origin="campaign", now=now, session=session
-                )
+        recorded[:] = [
+            submit(
+                kind,
+                {"subject_id": subject_id},
+                request_id=f"{run.job.request_id[:120]}/{number}",
+                origin="campaign",
+                services=services,
+                session=session,
             )
+            for number, subject_id in enumerate(subjects)
+        ]
         entry = Entry(
             event=run.job.request_id,
             entity_type="job",

@@ -1,0 +1,44 @@
+"""Real servers once per session, one migrated database per test."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pytest
+from deployment import Deployment, provision_database
+from hypothesis import HealthCheck, settings
+
+from worker.embedded import Stack, open_stack
+
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A real MongoDB replica set and a real Valkey."""
+    with open_stack(tmp_path_factory.mktemp("stack"), test_commands=True) as running:
+        yield running
+
+
+@pytest.fixture
+def moment() -> datetime:
+    """A fixed time."""
+    return datetime(2026, 3, 31, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+@pytest.fixture
+def empty(stack: Stack) -> Iterator[Deployment]:
+    """An application database of its own, provisioned and not migrated."""
+    with ExitStack() as cleanup:
+        yield provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
+
+
+@pytest.fixture
+def deployment(empty: Deployment) -> Deployment:
+    """An application database of its own, provisioned and migrated."""
+    empty.migrate()
+    return empty
