@@ -25,8 +25,19 @@ DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
+LONGEST_SECONDS = 86_400
+
+
 def _from_seconds(value: object) -> object:
-    return timedelta(seconds=float(value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise ValueError("expected a number of seconds") from None
+    if not 0 < seconds <= LONGEST_SECONDS:  # NaN too
+        raise ValueError(f"expected more than 0 and at most {LONGEST_SECONDS} seconds")
+    return timedelta(seconds=seconds)
 
 
 Seconds = Annotated[timedelta, BeforeValidator(_from_seconds)]
@@ -104,26 +115,34 @@ def load_settings(
         ConfigurationError: Naming every variable that is missing or wrong, never a value.
     """
     names = tuple(str(field.alias) for field in Settings.model_fields.values())
-    values = _from_directory(names, secrets_directory) | _from_environment(names, environ)
+    values, unreadable = _from_files(_secret_files(names, environ, secrets_directory))
+    values |= {name: environ[name] for name in names if environ.get(name)}
     if profile is not None:
         values |= _from_profile(names, profile)
+    faults = [f"{name}: {fault}" for name, fault in unreadable.items() if name not in values]
     try:
-        return Settings.model_validate({name: value for name, value in values.items() if value})
+        settings = Settings.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
-        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False))
-        raise ConfigurationError(f"these settings are wrong: {faults}") from None
+        faults += [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+    if faults:
+        raise ConfigurationError(f"these settings are wrong: {'; '.join(faults)}")
+    return settings
 
 
-def _from_directory(names: tuple[str, ...], directory: Path) -> dict[str, str]:
-    files = ((name, directory / name) for name in names)
-    return {name: _read_secret(name, path) for name, path in files if path.is_file()}
+def _secret_files(names: tuple[str, ...], environ: Mapping[str, str], directory: Path) -> dict[str, Path]:
+    mounted = {name: directory / name for name in names if (directory / name).is_file()}
+    return mounted | {name: Path(environ[f"{name}_FILE"]) for name in names if environ.get(f"{name}_FILE")}
 
 
-def _from_environment(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
-    in_files = {name: environ[f"{name}_FILE"] for name in names if environ.get(f"{name}_FILE")}
-    return {name: _read_secret(name, Path(path)) for name, path in in_files.items()} | {
-        name: environ[name] for name in names if name in environ
-    }
+def _from_files(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:
+    values: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for name, path in files.items():
+        try:
+            values[name] = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            faults[name] = f"its file cannot be read ({type(error).__name__})"
+    return values, faults
 
 
 def _from_profile(names: tuple[str, ...], profile: str) -> dict[str, str]:
@@ -132,12 +151,8 @@ def _from_profile(names: tuple[str, ...], profile: str) -> dict[str, str]:
         raise ConfigurationError("--env takes the name of a profile: letters, digits, '-' and '_'")
     if not path.is_file():
         return {"COMPLIANCE_ENV": profile}
-    read = dotenv_values(path, interpolate=False)
-    return {"COMPLIANCE_ENV": profile} | {name: value for name, value in read.items() if name in names and value}
-
-
-def _read_secret(name: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{name}: its file cannot be read ({type(error).__name__})") from None
+        read = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({type(error).__name__})") from None
+    return {"COMPLIANCE_ENV": profile} | {name: value for name, value in read.items() if name in names and value}

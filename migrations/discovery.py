@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from compliance.errors import MigrationError
-from migrations.revision import FILE_NAME, Phase, Revision, checksum
+from migrations.revision import FILE_NAME, Phase, Revision, checksum, parse
 
 IGNORED = ("__init__.py",)
 OURS = ("migrations.context", "migrations.ops", "bson", "pymongo")
@@ -46,9 +46,14 @@ def _load(path: Path) -> Revision:
     named = FILE_NAME.fullmatch(path.name)
     if named is None:
         raise MigrationError(f"{path.name}: name migration scripts vNNN_<pre|data|post>_<slug>.py, in lower case")
-    source = path.read_text(encoding="utf-8")
-    digest = checksum(source)
-    _refuse_foreign_imports(path.name, source)
+    try:
+        source = path.read_text(encoding="utf-8")
+        digest, tree = checksum(source), parse(source)
+    except UnicodeDecodeError:
+        raise MigrationError(f"{path.name}: not valid Python: not UTF-8") from None
+    except MigrationError as error:
+        raise MigrationError(f"{path.name}: {error}") from None
+    _refuse_foreign_imports(path.name, tree)
     module = _import(path)
     up, down = getattr(module, "up", None), getattr(module, "down", None)
     irreversible = getattr(module, "IRREVERSIBLE", None)
@@ -70,11 +75,11 @@ def _load(path: Path) -> Revision:
     )
 
 
-def _refuse_foreign_imports(name: str, source: str) -> None:
+def _refuse_foreign_imports(name: str, tree: ast.Module) -> None:
     """History must not change when the application does: scripts import the migration interface and the driver only."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        modules += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+        modules += ["." * node.level + (node.module or "")] if isinstance(node, ast.ImportFrom) else []
         for module in modules:
             if not any(module == known or module.startswith(f"{known}.") for known in ALLOWED_IMPORTS):
                 raise MigrationError(

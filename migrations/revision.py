@@ -1,9 +1,8 @@
 """A revision: one script of the migrations folder."""
 
+import ast
 import hashlib
-import io
 import re
-import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from migrations.context import Context
 
 FILE_NAME = re.compile(r"v(?P<number>\d{3})_(?P<phase>pre|data|post)_(?P<slug>[a-z][a-z0-9_]*)\.py")
-_FREE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
 
 Change = Callable[["Context"], None]
 
@@ -35,7 +33,7 @@ class Revision:
     Attributes:
         name: The file name without its suffix, such as ``v004_data_subscription_type``.
         summary: The first line of its docstring.
-        checksum: SHA-256 over its tokens: comments and formatting are free.
+        checksum: SHA-256 over its syntax tree: comments and formatting are free.
         irreversible: Why it cannot be undone, if so.
     """
 
@@ -60,14 +58,34 @@ class Revision:
 
 
 def checksum(source: str) -> str:
-    """Return the SHA-256 over the tokens of *source*.
+    """Return the SHA-256 over the syntax tree of *source*.
+
+    Fields that are empty are left out, so that a later Python with more of them computes the same.
+
+    Raises:
+        MigrationError: When *source* is no Python.
+    """
+    return hashlib.sha256(_meaning(parse(source)).encode()).hexdigest()
+
+
+def parse(source: str) -> ast.Module:
+    """Return the syntax tree of *source*.
 
     Raises:
         MigrationError: When *source* is no Python.
     """
     try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (tokenize.TokenError, SyntaxError) as error:
-        raise MigrationError(f"a migration script is not valid Python: {type(error).__name__}") from None
-    meaning = "\x00".join(token.string for token in tokens if token.type not in _FREE)
-    return hashlib.sha256(meaning.encode()).hexdigest()
+        return ast.parse(source)
+    except SyntaxError as error:
+        raise MigrationError(f"not valid Python: line {error.lineno}") from None
+    except ValueError:
+        raise MigrationError("not valid Python: holds a null byte") from None
+
+
+def _meaning(node: object) -> str:
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({', '.join(f'{name}={_meaning(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(_meaning(element) for element in node)}]"
+    return repr(node)

@@ -12,6 +12,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compliance.audit.entry import Detail, Entry
+from compliance.datamap.subject import parse_subject_id
 from compliance.errors import ComplianceError, Disposition, InvalidPayload, LeaseLost, RequestConflict
 from compliance.jobs.job import Job, RequestId, State, to_request_id
 from compliance.jobs.ledger import finished, new_document
@@ -23,6 +24,7 @@ from worker.services import Progress, Services
 log = structlog.get_logger(__name__)
 
 ACTOR = "worker"
+COLLECTION_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
 SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 BUG_ATTEMPTS = 3
 MAX_BACKOFF = timedelta(minutes=5)
@@ -32,6 +34,11 @@ class Payload(BaseModel):
     """Base of the payload models: ids only, nothing unknown, and no value in an error message."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def subjects(self) -> tuple[str, ...]:
+        """Return the ids of the data subjects that it names, in ``subject_id`` or ``subject_ids``."""
+        one, many = getattr(self, "subject_id", None), getattr(self, "subject_ids", ())
+        return (*many, *((one,) if one is not None else ()))
 
 
 P = TypeVar("P", bound=Payload)
@@ -99,11 +106,13 @@ def submit(
         InvalidPayload: When *values* or *request_id* do not fit; nothing was recorded.
         RequestConflict: When the request id came before with another payload.
     """
-    payload = parse(kind, values).model_dump(mode="json", exclude_none=True)
+    payload = parse(kind, values)
+    for subject_id in payload.subjects():  # before it is recorded: a name or an address must not be
+        parse_subject_id(subject_id, services.data_map)
     return services.ledger.record(
         to_request_id(request_id),
         kind=kind.name,
-        payload=payload,
+        payload=payload.model_dump(mode="json", exclude_none=True),
         origin=origin,
         now=services.clock.now(),
         session=session,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compliance.datamap.model import DataMap
-from compliance.datamap.subject import to_text
+from compliance.datamap.subject import parse_subject_id, to_text
+from compliance.errors import InvalidPayload
 
 QUEUES = (
     "compliance.erasure",
@@ -45,14 +46,26 @@ def route(change: Mapping[str, Any], data_map: DataMap) -> FollowUp | None:
     request_id = f"watch-{hashlib.sha256(str(change['_id']).encode()).hexdigest()[:24]}"
     kind = change["operationType"]
     if kind == "delete" and change["ns"]["coll"] == data_map.subject.collection:
-        if data_map.root_key.path != "_id":
+        subject_id = _subject_of(change, data_map)
+        if subject_id is None:
             return None
-        subject_id = to_text(change["documentKey"]["_id"])
         payload = {"checks": ["no_residual"], "subject_id": subject_id, "cause": "change"}
         return FollowUp("health.check", request_id, payload)
     if kind in SCHEMA_EVENTS:
         return FollowUp("health.check", request_id, {"checks": list(SCHEMA_CHECKS), "cause": "change"})
     return None
+
+
+def _subject_of(change: Mapping[str, Any], data_map: DataMap) -> str | None:
+    """Return the id of the person that *change* is about, None where its ``_id`` does not tell."""
+    if data_map.root_key.path != "_id":
+        return None
+    try:
+        text = to_text(change["documentKey"]["_id"])
+        parse_subject_id(text, data_map)
+    except (InvalidPayload, ValueError):
+        return None
+    return text
 
 
 def coalesce(follow_ups: Iterable[FollowUp | None]) -> list[FollowUp]:

@@ -82,9 +82,19 @@ def cut_quotations(record: logging.LogRecord) -> bool:
 def mask_addresses(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask e-mail addresses in every text of *event*: the second line of defence."""
     for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = _EMAIL.sub("[address]", value)
+        event[name] = _mask(value)
     return event
+
+
+def _mask(value: Any) -> Any:
+    match value:
+        case str():
+            return _EMAIL.sub("[address]", value)
+        case list() | tuple():
+            return [_mask(element) for element in value]
+        case dict():
+            return {_mask(name): _mask(element) for name, element in value.items()}
+    return value
 
 
 def configure_sentry(settings: Settings) -> None:

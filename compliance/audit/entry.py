@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -13,6 +13,7 @@ EntityId = ObjectId | str
 Detail = int | bool | str | None | list[str] | dict[str, int]
 
 OUTCOMES = ("success", "failure", "denied", "partial")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_CANONICAL_BYTES = 65_535  # a C2SP tlog-tiles bundle stores the length of a leaf in 16 bits
 
 
@@ -70,10 +71,13 @@ def to_document(entry: Entry) -> dict[str, Any]:
 def canonical_bytes(document: Mapping[str, Any]) -> bytes:
     """Return the bytes that are hashed: sorted keys, no white space, time as integer milliseconds, ids as text.
 
+    Raises:
+        TypeError: For a value that no entry can hold, such as a float: its text differs from one language to another.
+
     Source: RFC 8785, restricted to strings, integers, booleans and null.
     """
-    body = {name: value for name, value in document.items() if name != "h"}
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain).encode()
+    body = {name: _plain(value) for name, value in document.items() if name != "h"}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def leaf_hash(document: Mapping[str, Any]) -> str:
@@ -82,8 +86,22 @@ def leaf_hash(document: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, ObjectId):
-        return {"$oid": str(value)}
-    if isinstance(value, datetime):
-        return {"$date": round(value.astimezone(UTC).timestamp() * 1000)}
+    match value:
+        case None | str() | int():
+            return value
+        case ObjectId():
+            return {"$oid": str(value)}
+        case datetime():
+            return {"$date": (value - EPOCH) // timedelta(milliseconds=1)}  # cut as BSON cuts; refuses naive times
+        case list() | tuple():
+            return [_plain(element) for element in value]
+        case Mapping():
+            return {_plain_name(name): _plain(element) for name, element in value.items()}
     raise TypeError(f"an audit entry cannot hold a {type(value).__name__}")
+
+
+def _plain_name(name: object) -> str:
+    """Without this, a text in the shape ``{"$oid": ...}`` would have the bytes of the id that it imitates."""
+    if not isinstance(name, str) or name.startswith("$"):
+        raise TypeError("an audit entry cannot hold a name that is no text or begins with $")
+    return name

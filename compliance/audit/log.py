@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bson.codec_options import DatetimeConversion
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from compliance.audit.entry import MAX_CANONICAL_BYTES, EntityId, Entry, canonical_bytes, to_document
 from compliance.errors import DuplicateEntry, InvalidPayload
-from compliance.mongo import Databases, Document, Session, driver_errors
+from compliance.mongo import CODEC, Databases, Document, Session, driver_errors
 
 COLLECTION = "audit_log"
+LENIENT = CODEC.with_options(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,14 @@ class AuditLog:
         yield from self._find({"request_id": request_id})
 
     def all(self) -> Iterator[Document]:
-        """Yield every entry in the order of its id: for verification, not for people."""
+        """Yield every entry in the order of its id: for verification, not for people.
+
+        What no entry can hold (a date out of range, text that is not UTF-8) is handed over as it is: one altered entry
+        must not keep the others from being verified.
+        """
+        log = self.databases.audit.get_collection(COLLECTION, codec_options=LENIENT)
         with driver_errors():
-            yield from self.databases.audit[COLLECTION].find({}, sort={"_id": ASCENDING})
+            yield from log.find({}, sort={"_id": ASCENDING})
 
     def _find(self, query: Document) -> Iterator[Document]:
         with driver_errors():

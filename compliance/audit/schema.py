@@ -3,6 +3,17 @@
 from compliance.audit.entry import OUTCOMES
 from compliance.mongo import Document
 
+_NO_ADDRESS: Document = {"bsonType": "string", "pattern": "^[^@]*$"}
+_COUNT: Document = {"bsonType": ["int", "long"]}
+_DETAIL: Document = {
+    "anyOf": [
+        {"bsonType": ["int", "long", "bool", "null"]},
+        _NO_ADDRESS,
+        {"bsonType": "array", "items": _NO_ADDRESS},
+        {"bsonType": "object", "additionalProperties": _COUNT},
+    ]
+}
+
 VALIDATOR: Document = {
     "$jsonSchema": {
         "bsonType": "object",
@@ -17,7 +28,7 @@ VALIDATOR: Document = {
             "performed_by": {"bsonType": "string", "pattern": "^[A-Za-z0-9_.:-]{1,80}$"},
             "outcome": {"enum": list(OUTCOMES)},
             "request_id": {"bsonType": ["string", "null"], "maxLength": 128},
-            "details": {"bsonType": "object"},
+            "details": {"bsonType": "object", "additionalProperties": _DETAIL},
             "h": {"bsonType": "string", "pattern": "^[0-9a-f]{64}$"},
         },
     }

@@ -7,6 +7,7 @@ person, and for every collection the rules: which documents, and what becomes of
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,10 +20,16 @@ from compliance.errors import ConfigurationError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$")]
 Path_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\[\])?(\.[A-Za-z_][A-Za-z0-9_]*(\[\])?)*$")]
+FieldPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
+_OPTIONS = json_util.JSONOptions(tz_aware=True, tzinfo=UTC)
+_CANONICAL = json_util.JSONOptions(json_mode=json_util.JSONMode.CANONICAL)
 
 
 def _from_extended_json(value: Any) -> Any:
-    return json_util.loads(json.dumps(value)) if isinstance(value, dict) else value
+    try:
+        return json_util.loads(json.dumps(value), json_options=_OPTIONS)
+    except Exception:  # noqa: BLE001 - json_util lets many types escape for wrong wrappers
+        raise ValueError('expected a value in Extended JSON, such as {$oid: "..."} or {$date: "..."}') from None
 
 
 Literal_ = Annotated[Any, BeforeValidator(_from_extended_json)]
@@ -98,8 +105,8 @@ class Update(_Model):
     """The document stays, without what points at the person."""
 
     action: Literal["update"]
-    set: dict[Path_, Literal_] = {}
-    unset: tuple[Path_, ...] = ()
+    set: dict[FieldPath, Literal_] = {}
+    unset: tuple[FieldPath, ...] = ()
 
 
 class Pull(_Model):
@@ -152,7 +159,7 @@ class DataMap(_Model):
     @property
     def digest(self) -> str:
         """The SHA-256 by which a plan names the map it was made with."""
-        return hashlib.sha256(self.model_dump_json(fallback=repr).encode()).hexdigest()
+        return hashlib.sha256(json_util.dumps(self.model_dump(), json_options=_CANONICAL).encode()).hexdigest()
 
     @property
     def root_key(self) -> Key:
@@ -179,15 +186,26 @@ class DataMap(_Model):
                 raise ValueError(f"{collection}: locate.key {locate.key} is not one of subject.keys")
             if locate.of is not None and locate.of not in self.collections:
                 raise ValueError(f"{collection}: locate.of {locate.of} is not a collection of the map")
-            if isinstance(rule.on_erase, Update) and not _leaves(rule.on_erase, locate.path):
-                raise ValueError(
-                    f"{collection}: on_erase must set or unset {locate.path}, or the person stays findable"
-                )
+            if locate.key is not None and self.subject.keys[locate.key].personal and not _can_scan(rule):
+                raise ValueError(f"{collection}: a personal key takes a path without [], and no pull")
+            if not _leaves(rule.on_erase, locate.path):
+                raise ValueError(f"{collection}: on_erase must take {locate.path} away, or the person stays findable")
         return self
 
 
-def _leaves(action: Update, path: str) -> bool:
-    return any(path == touched or path.startswith(f"{touched}.") for touched in (*action.set, *action.unset))
+def _can_scan(rule: Rule) -> bool:
+    """A personal value stands in no query and no update, so documents are compared one by one."""
+    return "[]" not in rule.locate.path and not isinstance(rule.on_erase, Pull)
+
+
+def _leaves(action: Delete | Update | Pull, path: str) -> bool:
+    """Whether *action* takes *path* away; of an array only the whole can be set or unset."""
+    if isinstance(action, Delete):
+        return True
+    if isinstance(action, Pull):
+        return path == f"{action.array}[]" or path.startswith(f"{action.array}[].")
+    whole = path.partition("[]")[0]
+    return any(whole == touched or whole.startswith(f"{touched}.") for touched in (*action.set, *action.unset))
 
 
 def load_data_map(path: Path) -> DataMap:
@@ -200,7 +218,7 @@ def load_data_map(path: Path) -> DataMap:
         return DataMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigurationError(f"COMPLIANCE_DATA_MAP: cannot be read ({type(error).__name__})") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeDecodeError):
         raise ConfigurationError(f"the data map {path.name} is not valid YAML") from None
     except ValidationError as error:
         faults = "; ".join(

@@ -1,16 +1,19 @@
 """Who a request is about: ids as they arrive (text) and as documents hold them (BSON)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from bson import Binary, ObjectId
+from bson.errors import InvalidId
 
 from compliance.audit.entry import EntityId
 from compliance.datamap.model import DataMap, KeyType
 from compliance.errors import InvalidPayload
 
+_OPAQUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 SubjectId = ObjectId | str | Binary
 
 
@@ -39,9 +42,9 @@ def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
             return ObjectId(text)
         if kind is KeyType.UUID:
             return Binary.from_uuid(UUID(text))
-    except (ValueError, TypeError, AttributeError):
+    except (InvalidId, ValueError, TypeError, AttributeError):
         raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}") from None
-    if not text or "@" in text:
+    if not _OPAQUE.fullmatch(text):
         raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}")
     return text
 
@@ -49,7 +52,7 @@ def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
 _EXPECTED = {
     KeyType.OBJECT_ID: "an ObjectId of 24 hexadecimal digits",
     KeyType.UUID: "a UUID",
-    KeyType.STRING: "an opaque id (not an e-mail address)",
+    KeyType.STRING: "an opaque id of letters, digits and _ . : - (no name, no e-mail address)",
 }
 
 

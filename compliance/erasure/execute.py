@@ -148,7 +148,7 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
 
 def _plan(erasure: Erasure, steps: tuple[Step, ...], *, dry_run: bool) -> None:
     _refuse_impossible_actions(erasure)
-    counts = [(step, erasure.locator.count(step)) for step in steps]
+    counts = [(step, erasure.locator.count(step, after=steps[:number])) for number, step in enumerate(steps)]
     plan = [{"collection": step.collection, "action": step.verb, "documents": count} for step, count in counts if count]
     kept = [_kept(step, count) for step, count in counts if count and step.kept]
     total = sum(count for _, count in counts)

@@ -1,11 +1,11 @@
 """Find the documents of a person, step by step of a plan; reads only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from compliance.datamap.model import DataMap
+from compliance.datamap.model import DataMap, Delete
 from compliance.datamap.subject import Identity, SubjectId, read_identity
 from compliance.erasure.plan import Filter, Step, compile_steps, filter_for
 from compliance.erasure.sweep import compile_needles, holds_value, sweep_collection
@@ -52,15 +52,22 @@ class Locator:
         """Return the ``_id`` of up to *size* documents of *step*."""
         return [document["_id"] for document in islice(self.documents(step, {"_id": 1}), size)]
 
-    def count(self, step: Step) -> int:
-        """Return how many documents *step* would touch."""
-        if step.is_scan:
-            return sum(1 for _ in self._scan(step))
-        query = self.query(step)
-        if query is None:
+    def count(self, step: Step, *, after: Sequence[Step] = ()) -> int:
+        """Return how many documents *step* would touch once the steps *after* which it runs are done."""
+        gone = [
+            query
+            for earlier in after
+            if earlier.collection == step.collection and isinstance(earlier.action, Delete) and not earlier.is_scan
+            if (query := self.query(earlier)) is not None
+        ]
+        found = {"_id": {"$in": self._scanned_ids(step)}} if step.is_scan else self.query(step)
+        if found is None:
             return 0
         with driver_errors():
-            return self.database[step.collection].count_documents(query)
+            return self.database[step.collection].count_documents({"$and": [found, *({"$nor": [q]} for q in gone)]})
+
+    def _scanned_ids(self, step: Step) -> list[Any]:
+        return [document["_id"] for document in self._scan(step)]
 
     def _scan(self, step: Step) -> Iterator[Document]:
         """Read the collection instead of stating a personal value in a query, which a server logs."""

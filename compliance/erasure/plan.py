@@ -118,4 +118,5 @@ def update_for(action: Update | Pull, step: Step, identity: Identity, referenced
         return operators | ({"$unset": dict.fromkeys(action.unset, "")} if action.unset else {})
     inside = step.path.removeprefix(f"{action.array}[]").removeprefix(".").replace("[]", "")
     value: Any = {"$in": list(referenced)} if step.of is not None else identity.values[str(step.key)]
-    return {"$pull": {action.array: {inside: value} if inside else value}}
+    array = action.array.replace("[]", ".$[]")
+    return {"$pull": {array: {inside: value} if inside else value}}

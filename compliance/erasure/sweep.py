@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from bson import Binary, ObjectId
+from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
@@ -22,12 +22,16 @@ from compliance.mongo import Db, Document, driver_errors
 BATCH_DOCS = 1000
 UNREADABLE = ("view",)
 
-_OBJECT_ID = re.compile(rb"(?s)\x07(?=[^\x00]{1,256}\x00(.{12}))")
-_UUID = re.compile(rb"(?s)\x05(?=[^\x00]{1,256}\x00\x10\x00\x00\x00[\x03\x04](.{16}))")
-_HEX = re.compile(rb"(?i)(?<![0-9a-f])[0-9a-f]{24}(?![0-9a-f])")
-_UUID_TEXT = re.compile(rb"(?i)(?<![0-9a-f])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f])")
-_EMAIL = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}@[A-Za-z0-9.\x80-\xff-]{1,256}")
+_OBJECT_ID = re.compile(rb"(?s)\x07(?=[^\x00]{0,256}\x00(.{12}))")
+_UUID = re.compile(rb"(?s)\x05(?=[^\x00]{0,256}\x00\x10\x00\x00\x00[\x03\x04](.{16}))")
+_HEX = re.compile(rb"(?i)[0-9a-f]{24,}")
+_HEX_DIGITS = 24
+_UUID_TEXT = re.compile(rb"(?i)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_LOCAL_REVERSED = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}")
+_DOMAIN = re.compile(rb"[A-Za-z0-9.\x80-\xff-]{1,256}")
+_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _SEPARATOR = re.compile(r"[!#$&'*/=?^`{|}~]")
+_NO_PART_OF_A_WORD = "PSZC"  # Unicode categories: punctuation, symbols, separators, control
 _LONG_ENOUGH = 16
 
 
@@ -42,8 +46,8 @@ class Needles:
     def found_in(self, raw: bytes) -> bool:
         """Whether any identifier stands in *raw*, the bytes of one or many BSON documents."""
         return (
-            any(text in raw for text in self.texts)
-            or any(token in self.tokens for token in _tokens(raw))
+            any(_stands_in(raw, text) for text in self.texts)
+            or not self.tokens.isdisjoint(_tokens(raw))
             or (bool(self.emails) and any(normalise(found) in self.emails for found in _emails(raw)))
         )
 
@@ -56,10 +60,10 @@ def compile_needles(identities: Iterable[Identity]) -> Needles:
     for value in (value for identity in identities for value in identity.values.values()):
         if isinstance(value, ObjectId):
             tokens |= {value.binary, str(value).encode()}
-        elif isinstance(value, Binary | UUID):
-            uuid = value.as_uuid() if isinstance(value, Binary) else value
+        elif isinstance(value, bytes | UUID):
+            uuid = value if isinstance(value, UUID) else UUID(bytes=bytes(value))
             tokens |= {uuid.bytes, str(uuid).encode()}
-        elif "@" in str(value):
+        elif _ADDRESS.fullmatch(str(value)):
             emails.add(normalise(str(value)))
         else:
             texts.add(_text_needle(str(value).encode()))
@@ -71,24 +75,59 @@ def _text_needle(text: bytes) -> bytes:
     return text if len(text) >= _LONG_ENOUGH else (len(text) + 1).to_bytes(4, "little") + text + b"\x00"
 
 
+def _stands_in(raw: bytes, text: bytes) -> bool:
+    """Whether *text* stands in *raw* and is no part of a longer word: ``customer-0001`` is not ``customer-00012``."""
+    start = raw.find(text)
+    while start >= 0:
+        before, after = raw[max(0, start - 1) : start], raw[start + len(text) : start + len(text) + 1]
+        if text.endswith(b"\x00") or not (before.isalnum() or after.isalnum()):
+            return True
+        start = raw.find(text, start + 1)
+    return False
+
+
 def normalise(address: str) -> str:
     """Return the form by which e-mail addresses are compared: trimmed, NFKC, case folded."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold()).strip(" .")
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold()).strip(" .-")
 
 
 def _tokens(raw: bytes) -> Iterator[bytes]:
     for pattern in (_OBJECT_ID, _UUID):
         yield from (match[1] for match in pattern.finditer(raw))
-    for pattern in (_HEX, _UUID_TEXT):
-        yield from (match[0].lower() for match in pattern.finditer(raw))
+    yield from (match[0].lower() for match in _UUID_TEXT.finditer(raw))
+    for match in _HEX.finditer(raw):
+        run = match[0].lower()  # longer than an id where a word before it ends in a hexadecimal digit, as "uid" does
+        yield from (run[start : start + _HEX_DIGITS] for start in range(len(run) - _HEX_DIGITS + 1))
 
 
 def _emails(raw: bytes) -> Iterator[str]:
-    """Yield what could be an address, and in ``to=ann@x.org`` also what stands behind the separator."""
-    for match in _EMAIL.finditer(raw):
-        address = match[0].decode(errors="replace")
-        yield address
-        yield _SEPARATOR.split(address)[-1]
+    """Yield what could be an address, and in ``to=ann@x.org`` also what stands behind the separator.
+
+    Goes from one ``@`` to the next, so that text without any costs one look.
+    """
+    at = raw.find(b"@")
+    while at >= 0:
+        local = _LOCAL_REVERSED.match(raw[max(0, at - 256) : at][::-1])
+        domain = _DOMAIN.match(raw, at + 1)
+        if local and domain:
+            yield from _readings(local[0][::-1].decode(errors="replace"), domain[0].decode(errors="replace"))
+        at = raw.find(b"@", at + 1)
+
+
+def _readings(local: str, domain: str) -> Iterator[str]:
+    """Yield the address without quotation marks and dashes around it, and once more behind each ASCII separator."""
+    local, domain = _spaced(local).rpartition(" ")[2], _spaced(domain).partition(" ")[0]
+    for piece in (local, *(local[separator.end() :] for separator in _SEPARATOR.finditer(local))):
+        yield f"{piece}@{domain}"
+        yield f"{piece.lstrip('_')}@{domain}"
+
+
+def _spaced(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(
+        " " if not char.isascii() and unicodedata.category(char)[0] in _NO_PART_OF_A_WORD else char for char in text
+    )
 
 
 def sweep_collection(collection: Collection[Document], needles: Needles) -> Iterator[Document]:

@@ -13,14 +13,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from compliance.errors import InvalidPayload, ManifestMismatch, RequestConflict
 
 MANIFEST = "manifest.json"
-FORMAT = "compliance-export/v1"
+FORMAT: Final = "compliance-export/v1"
 PACKAGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
@@ -29,7 +29,7 @@ class File(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[^./\\\x00][^/\\\x00]*$")]  # a path could leave the package
     collection: str
     documents: int
     size_bytes: int
@@ -41,7 +41,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    format: str = FORMAT
+    format: Literal["compliance-export/v1"] = FORMAT
     request_id: str
     about: str
     database: str
@@ -135,7 +135,9 @@ def read_manifest(path: Path) -> Manifest:
     except OSError:
         raise InvalidPayload(f"package {path.name} has no {MANIFEST}; export writes one, import needs it") from None
     except ValidationError as error:
-        faults = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False))
+        faults = ", ".join(
+            ".".join(map(str, fault["loc"])) or "its JSON" for fault in error.errors(include_input=False)
+        )
         raise InvalidPayload(f"{MANIFEST} of package {path.name} is wrong in: {faults}") from None
 
 

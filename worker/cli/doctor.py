@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated
+from urllib.parse import unquote_plus, urlsplit
 
 import typer
 from kombu import Connection
@@ -14,6 +15,7 @@ from compliance.errors import ComplianceError, ConfigurationError, ExitCode, Sto
 from compliance.mongo import Databases, driver_errors, open_client
 from compliance.provision import altering_rights, provision
 from compliance.roles import Grants, Role
+from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 from worker.services import connect
@@ -24,7 +26,12 @@ Probe = Callable[[], str]
 def doctor(
     ctx: typer.Context,
     provision_: Annotated[
-        bool, typer.Option("--provision", help="As an administrator: create the audit log, the roles and the users.")
+        bool,
+        typer.Option(
+            "--provision",
+            help="As an administrator: create the audit log, the roles and the users, with the passwords of their "
+            "connection strings where those are set, else new ones.",
+        ),
     ] = False,
     env: EnvOption = None,
     json: JsonOption = False,
@@ -50,13 +57,29 @@ def _provision(addresses: Addresses) -> None:
         databases = Databases(client, addresses.settings.mongodb_database)
         with driver_errors():
             known = {user["user"] for user in databases.compliance.command("usersInfo")["users"]}
-        passwords = {role: secrets.token_urlsafe(32) for role in Role if role.value not in known}
-        changed = provision(databases, grants=grants, passwords=passwords)
+        configured = _configured_passwords(addresses.settings)
+        new = [role for role in Role if role.value not in known and role not in configured]
+        generated = {role: secrets.token_urlsafe(32) for role in new}
+        changed = provision(databases, grants=grants, passwords=configured | generated)
     for line in changed:
         sys.stderr.write(f"created or corrected: {line}\n")
-    for role, password in passwords.items():
+    for role, password in generated.items():
         # The only time these are shown: put them into the secrets of the processes.
         sys.stdout.write(f"{role.value} {password}\n")
+
+
+def _configured_passwords(settings: Settings) -> dict[Role, str]:
+    """Return the passwords that the connection strings of the roles hold; changing one there and here rotates it."""
+    passwords = {}
+    for role in Role:
+        uri = settings.uri_for(role)
+        try:
+            parts = urlsplit(uri.get_secret_value() if uri else "")
+        except ValueError:
+            continue  # the check of this connection says what is wrong with it
+        if unquote_plus(parts.username or "") == role.value and parts.password:
+            passwords[role] = unquote_plus(parts.password)
+    return passwords
 
 
 def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:

@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from compliance.audit.entry import Entry
-from compliance.datamap.subject import parse_subject_id
 from compliance.jobs.job import Job
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
@@ -25,8 +24,6 @@ class EraseSubjects(Payload):
 def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> None:
     """Record one erasure request for each subject, all or none, and ring for each."""
     subjects = list(dict.fromkeys(payload.subject_ids))
-    for subject_id in subjects:
-        parse_subject_id(subject_id, services.data_map)
     kind, now = JOBS["erasure.request"], services.clock.now()
     recorded: list[Job] = []
 

@@ -9,14 +9,14 @@ from compliance.jobs.run import Run
 from compliance.transfer.export import collection_documents, subject_documents
 from compliance.transfer.manifest import PACKAGE_NAME, default_name
 from compliance.transfer.package import Package, write_package
-from worker.job import ACTOR, Payload, job
+from worker.job import ACTOR, COLLECTION_NAME, Payload, job
 from worker.services import Services
 
 
 class ExportData(Payload):
     """What to export: a ``collection`` or a ``subject_id``; ``package`` names the folder."""
 
-    collection: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = None
+    collection: Annotated[str, StringConstraints(pattern=COLLECTION_NAME)] | None = None
     subject_id: str | None = None
     package: Annotated[str, StringConstraints(pattern=PACKAGE_NAME)] | None = None
 

@@ -1,6 +1,8 @@
 """``compliance.health.check``: run named checks over a scope."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
 
 from compliance.datamap.subject import parse_subject_id
 from compliance.health import Scope
@@ -13,7 +15,7 @@ from worker.services import Services
 class CheckHealth(Payload):
     """Which checks (all when empty), over one person or everything, and what asked for it."""
 
-    checks: tuple[str, ...] = ()
+    checks: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,60}$")], ...] = ()
     subject_id: str | None = None
     cause: Literal["request", "change", "schedule"] = "request"
 

@@ -7,7 +7,7 @@ from pydantic import StringConstraints
 from compliance.jobs.run import Run
 from compliance.transfer.import_ import Import, import_package
 from compliance.transfer.manifest import PACKAGE_NAME
-from worker.job import ACTOR, Payload, job
+from worker.job import ACTOR, COLLECTION_NAME, Payload, job
 from worker.services import Services
 
 
@@ -15,7 +15,7 @@ class ImportData(Payload):
     """Which ``collection`` of which ``package``; the data map must declare it under ``imports``."""
 
     package: Annotated[str, StringConstraints(pattern=PACKAGE_NAME)]
-    collection: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    collection: Annotated[str, StringConstraints(pattern=COLLECTION_NAME)]
 
 
 @job("import.run", ImportData, queue="compliance.bulk")

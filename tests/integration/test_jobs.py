@@ -1,0 +1,172 @@
+"""The ledger of jobs: one job per request, one worker per job, and nothing from a worker that was taken over."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from deployment import Deployment
+from waiting import wait_until
+
+from compliance.audit.entry import Entry
+from compliance.errors import LeaseLost, RequestConflict
+from compliance.jobs.job import RequestId, State
+from compliance.jobs.ledger import Ledger
+from compliance.jobs.run import Outcome, Run, Stopped, heartbeat
+from compliance.mongo import Session
+from worker.job import submit
+from worker.resume import sweep
+from worker.tasks import JOBS
+
+ID = RequestId("r-1")
+LONG, SHORT = timedelta(minutes=1), timedelta(milliseconds=200)
+
+
+def record(deployment: Deployment, request_id: str = "r-1") -> Ledger:
+    submit(JOBS["audit.verify"], {}, request_id=request_id, origin="test", services=deployment.services())
+    return deployment.services().ledger
+
+
+def run_of(deployment: Deployment, owner: str, lease: timedelta) -> Run:
+    services = deployment.services()
+    claim = services.ledger.claim(ID, owner=owner, lease=lease)
+    assert claim is not None
+    return Run(claim=claim, ledger=services.ledger, log=services.log, clock=services.clock)
+
+
+def is_abandoned(deployment: Deployment) -> bool:
+    pipeline: list[dict[str, Any]] = [{"$match": {"$expr": {"$lt": ["$lease.until", "$$NOW"]}}}]
+    return bool(list(deployment.admin.compliance["jobs"].aggregate(pipeline)))
+
+
+def test_fifty_equal_requests_at_once_are_one_job(deployment: Deployment) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: record(deployment), range(50)))
+
+    assert deployment.admin.compliance["jobs"].count_documents({}) == 1
+
+
+def test_the_same_request_id_with_another_payload_is_refused(deployment: Deployment) -> None:
+    subject, other = str(ObjectId()), str(ObjectId())
+    kind, services = JOBS["erasure.request"], deployment.services()
+    submit(kind, {"subject_id": subject}, request_id="r-1", origin="test", services=services)
+
+    with pytest.raises(RequestConflict, match="use a new one"):
+        submit(kind, {"subject_id": other}, request_id="r-1", origin="test", services=services)
+
+
+def test_of_many_claimants_one_gets_the_job(deployment: Deployment) -> None:
+    ledger = record(deployment)
+
+    with ThreadPoolExecutor(16) as pool:
+        claims = list(pool.map(lambda n: ledger.claim(ID, owner=f"w{n}", lease=LONG), range(32)))
+
+    assert len([claim for claim in claims if claim]) == 1
+
+
+def test_a_worker_that_was_taken_over_commits_nothing(deployment: Deployment) -> None:
+    record(deployment)
+    zombie = run_of(deployment, "zombie", SHORT)
+    wait_until(lambda: is_abandoned(deployment), timeout=5, what="the lease ends")
+    successor = run_of(deployment, "successor", LONG)
+    writes: list[str] = []
+
+    def effect(session: Session) -> Outcome:
+        deployment.worker.app["consent"].insert_one(
+            {"user_id": ObjectId(), "type": "TERMS", "granted": True, "timestamp": successor.clock.now()},
+            session=session,
+        )
+        writes.append("tried")
+        return Outcome()
+
+    with pytest.raises(LeaseLost):
+        zombie.commit(effect)
+
+    assert writes
+    assert deployment.admin.app["consent"].count_documents({}) == 0
+    assert successor.job.fence == zombie.job.fence + 1
+
+
+def test_effect_entry_and_checkpoint_commit_together_or_not_at_all(deployment: Deployment) -> None:
+    record(deployment)
+    run = run_of(deployment, "w", LONG)
+    bad = Entry(
+        event="x", entity_type="user", entity_id="ann@x.org", action="a.b", created_at=run.clock.now(), performed_by="t"
+    )
+
+    def effect(session: Session) -> Outcome:
+        consent = {"user_id": ObjectId(), "type": "TERMS", "granted": True, "timestamp": run.clock.now()}
+        deployment.worker.app["consent"].insert_one(consent, session=session)
+        return Outcome(entries=(bad,), checkpoint={"step": 1})
+
+    with pytest.raises(Exception, match="code 121"):
+        run.commit(effect)
+
+    job = run.ledger.find(ID)
+    assert deployment.admin.app["consent"].count_documents({}) == 0
+    assert job is not None
+    assert job.checkpoint == {}
+
+
+def test_a_heartbeat_keeps_the_lease(deployment: Deployment) -> None:
+    record(deployment)
+    run = run_of(deployment, "w", SHORT)
+    jobs = deployment.admin.compliance["jobs"]
+    first = jobs.find_one({"_id": ID}) or {}
+
+    with heartbeat(run, lease=SHORT):
+        wait_until(
+            lambda: (jobs.find_one({"_id": ID}) or {})["lease"]["until"] > first["lease"]["until"] + 3 * SHORT,
+            timeout=10,
+            what="the lease is renewed",
+        )
+        taken = run.ledger.claim(ID, owner="other", lease=LONG)
+
+    assert taken is None
+
+
+def test_a_stopping_worker_commits_no_further_batch_and_hands_the_job_back(deployment: Deployment) -> None:
+    job = deployment.carry_out("audit.verify", {}, should_stop=lambda: True)
+
+    assert job.state is State.QUEUED
+    assert deployment.services().ledger.claim(ID, owner="next", lease=LONG) is not None
+
+
+def test_stopped_is_no_failure() -> None:
+    assert issubclass(Stopped, LeaseLost)
+
+
+def test_the_sweeper_rings_once_for_what_nobody_works_on(deployment: Deployment) -> None:
+    record(deployment, "waiting")
+    record(deployment, "running")
+    deployment.services().ledger.claim(RequestId("running"), owner="w", lease=LONG)
+
+    first, second = sweep(deployment.services()), sweep(deployment.services())
+
+    assert (first, second) == (1, 0)
+    assert [job.request_id for job in deployment.published] == ["waiting"]
+
+
+def test_the_sweeper_rings_again_for_an_abandoned_job(deployment: Deployment) -> None:
+    record(deployment)
+    sweep(deployment.services())
+    run_of(deployment, "killed", SHORT)
+    wait_until(lambda: is_abandoned(deployment), timeout=5, what="the lease ends")
+
+    assert sweep(deployment.services()) == 1
+
+
+def test_a_clock_that_is_wrong_does_not_delay_a_job(deployment: Deployment) -> None:
+    class Ahead:
+        def now(self) -> Any:
+            return deployment.services().clock.now() + timedelta(minutes=5)
+
+        def sleep(self, duration: timedelta) -> None:
+            raise NotImplementedError
+
+    services = replace(deployment.services(), clock=Ahead())
+    submit(JOBS["audit.verify"], {}, request_id="r-1", origin="test", services=services)
+
+    assert deployment.services().ledger.claim(ID, owner="w", lease=LONG) is not None

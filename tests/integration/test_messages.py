@@ -1,0 +1,84 @@
+"""What becomes of messages that other services send, the wrong ones too."""
+
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from deployment import Deployment
+
+from worker.job import receive
+from worker.tasks import JOBS
+
+SECRET = "ann.lee@example.org"
+
+
+def refused(deployment: Deployment, kind: str, values: dict[str, Any], request_id: str = "r-1") -> str:
+    receive(JOBS[kind], values, request_id=request_id, services=deployment.services())
+    (job,) = deployment.admin.compliance["jobs"].find({"state": "rejected"})
+    (entry,) = deployment.entries(action="job.rejected")
+
+    assert entry["outcome"] == "denied"
+    assert SECRET not in f"{job}{entry}"
+    message: str = job["error"]["message"]
+    return message
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "subject_id: Field required"),
+        ({"subject_id": 7}, "subject_id: Input should be a valid string"),
+        ({"subject_id": str(ObjectId()), "email": SECRET}, "email: Extra inputs are not permitted"),
+        ({"subject_id": str(ObjectId()), SECRET: 1}, "(a field whose name is not shown)"),
+        ({"subject_id": str(ObjectId()), "dry_run": SECRET}, "dry_run: Input should be a valid boolean"),
+        ({"subject_id": SECRET}, "subject_id: expected an ObjectId of 24 hexadecimal digits"),
+        ({"subject_id": "65f2c0ffee"}, "subject_id: expected an ObjectId of 24 hexadecimal digits"),
+        ({"subject_id": str(ObjectId())}, "no document of users has this user_id"),
+    ],
+)
+def test_a_wrong_message_is_refused_with_a_reason_and_without_its_values(
+    deployment: Deployment, values: dict[str, Any], says: str
+) -> None:
+    assert says in refused(deployment, "erasure.request", values)
+
+
+@pytest.mark.parametrize("request_id", [SECRET, "", "x" * 129, "tab\there", "ümlaut"])
+def test_a_request_id_that_cannot_be_shown_is_refused(deployment: Deployment, request_id: str) -> None:
+    assert "request_id" in refused(deployment, "erasure.request", {"subject_id": str(ObjectId())}, request_id)
+
+
+def test_a_refused_message_never_touches_the_job_of_the_same_id(deployment: Deployment) -> None:
+    first = deployment.run("audit.verify", {})
+    receive(JOBS["erasure.request"], {"subject_id": str(ObjectId())}, request_id="r-1", services=deployment.services())
+
+    job = deployment.services().ledger.find("r-1")
+    assert job == first
+    assert [entry["details"]["code"] for entry in deployment.entries(action="job.rejected")] == ["RequestConflict"]
+
+
+def test_an_unknown_check_is_refused_with_the_known_ones(deployment: Deployment) -> None:
+    assert "no_residual" in refused(deployment, "health.check", {"checks": ["nonsense"]})
+
+
+def test_a_campaign_becomes_one_request_per_person(deployment: Deployment) -> None:
+    people = [str(ObjectId()) for _ in range(3)]
+    job = deployment.run("erasure.campaign", {"subject_ids": [*people, people[0]]})
+
+    recorded = {item.payload["subject_id"] for item in deployment.published}
+    assert (job.result, recorded) == ({"requests": 3}, set(people))
+    assert deployment.admin.compliance["jobs"].count_documents({"kind": "erasure.request"}) == 3
+
+
+def test_a_campaign_with_one_wrong_id_starts_nothing(deployment: Deployment) -> None:
+    job = deployment.run("erasure.campaign", {"subject_ids": [str(ObjectId()), "nonsense"]})
+
+    assert job.state == "rejected"
+    assert deployment.admin.compliance["jobs"].count_documents({"kind": "erasure.request"}) == 0
+
+
+def test_verification_of_an_untouched_log_finds_nothing(deployment: Deployment) -> None:
+    job = deployment.run("audit.verify", {})
+
+    assert job.result is not None
+    assert job.result["findings"] == []
+    assert job.result["entries"] > 10
