@@ -26,6 +26,7 @@ Db = Database[Document]
 Session = ClientSession
 
 CODEC = CodecOptions(document_class=dict[str, Any], tz_aware=True, tzinfo=UTC)
+SCHEMES = ("mongodb://", "mongodb+srv://")
 UNAUTHORIZED = 13
 AUTHENTICATION_FAILED = 18
 DOCUMENT_VALIDATION_FAILED = 121
@@ -83,6 +84,8 @@ def open_client(uri: str, *, app_name: str, direct: bool = False, timeout: timed
         ConfigurationError: When *uri* is no connection string; the message does not repeat it.
     """
     try:
+        if not uri.startswith(SCHEMES):  # the driver takes anything else for a host name
+            raise InvalidURI
         return MongoClient(
             uri,
             appname=app_name,

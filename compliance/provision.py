@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pymongo.errors import CollectionInvalid
 
 from compliance.audit.schema import INDEXES, VALIDATOR
+from compliance.errors import ConfigurationError
 from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import AUDIT_LOG, Grants, Privilege, Role, altering_actions, privileges, role_name
 
@@ -74,6 +75,20 @@ def altering_rights(databases: Databases) -> frozenset[str]:
     if not status["authenticatedUsers"]:
         return frozenset({"anyAction"})
     return altering_actions(status["authenticatedUserPrivileges"], databases.name)
+
+
+def refuse_excess(databases: Databases) -> None:
+    """Return if the connected user cannot alter the audit log; every process asks at its start.
+
+    Raises:
+        ConfigurationError: Naming what it could do.
+    """
+    rights = altering_rights(databases)
+    if rights:
+        raise ConfigurationError(
+            f"this MongoDB user could alter the audit log ({', '.join(sorted(rights))}); connect as a user that "
+            "`compliance doctor --provision` created"
+        )
 
 
 def _ensure_user(databases: Databases, role: Role, password: str) -> bool:

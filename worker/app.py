@@ -2,8 +2,10 @@
 
 import mmap
 import random
+import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -11,8 +13,10 @@ from celery import Celery, Task, signals
 from celery.worker.request import Request
 from kombu import Queue
 
-from compliance.errors import StoreUnavailable
+from compliance.errors import ComplianceError, StoreUnavailable
 from compliance.jobs.job import Job
+from compliance.mongo import Databases
+from compliance.provision import refuse_excess
 from compliance.settings import Settings
 from worker.job import JobKind, receive
 from worker.resume import TASK as SWEEP
@@ -67,6 +71,7 @@ class ComplianceTask(Task[..., None]):
     abstract = True
     Request = f"{__name__}:{HiddenRequest.__name__}"
     typing = False  # a wrong call is recorded as refused, not raised at the sender
+    max_retries = None  # the default gives up after 3, and the message is gone
 
 
 class JobCrashed(Exception):
@@ -128,7 +133,7 @@ def create_app(settings: Settings, *, broker_url: str, build: Callable[[Celery, 
     for kind in JOBS.values():
         _add_task(app, kind, services)
     _add_sweep(app, services)
-    _connect_signals(app, settings, stop)
+    _connect_signals(app, settings, stop, lambda: build(app, stop).databases)
     return app
 
 
@@ -142,12 +147,14 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
         values = {"positional arguments": HIDDEN} if args else kwargs
         try:
             receive(kind, values, request_id=request_id, services=services(), on_progress=show)
-        except StoreUnavailable as error:
+        except ComplianceError as error:
             # Nothing is recorded yet: the message is all there is, so it stays in the broker.
-            raise self.retry(exc=error, countdown=_jitter(), max_retries=None) from None
+            raise self.retry(exc=error, countdown=_jitter()) from None
         except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
             report_error(error, kind=kind.name, request_id=str(request_id))
-            frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+            frames = [
+                f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)
+            ]
             log.error("task.crashed", kind=kind.name, error=type(error).__name__, stack=frames)  # noqa: TRY400
             raise JobCrashed(f"{kind.name}: {type(error).__name__}") from None
 
@@ -166,12 +173,24 @@ def _add_sweep(app: Celery, services: PerProcess) -> None:
     app.task(bind=True, name=SWEEP, base=ComplianceTask, shared=False, ignore_result=True)(handle)
 
 
-def _connect_signals(app: Celery, settings: Settings, stop: StopFlag) -> None:
+def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, connect: Callable[[], Databases]) -> None:
     def set_up_logging(**_: Any) -> None:
         configure_logging(settings.log_level)
 
     def set_up_sentry(**_: Any) -> None:
         configure_sentry(settings)
+
+    def check_rights(**_: Any) -> None:
+        """End the worker (exit 78) before it takes any work, if its user could alter the audit log."""
+        try:
+            databases = connect()
+            with databases.client:  # closed again before the pool forks
+                refuse_excess(databases)
+        except StoreUnavailable as error:
+            log.warning("worker.rights_not_checked", error=str(error))
+        except ComplianceError as error:
+            sys.stderr.write(f"error: {error}\n")
+            raise SystemExit(int(error.exit_code)) from None
 
     def look_for_work(**_: Any) -> None:
         app.send_task(SWEEP, queue=SWEEP_QUEUE)
@@ -182,6 +201,7 @@ def _connect_signals(app: Celery, settings: Settings, stop: StopFlag) -> None:
     signals.setup_logging.connect(set_up_logging, weak=False)
     signals.celeryd_init.connect(set_up_sentry, weak=False)
     signals.beat_init.connect(set_up_sentry, weak=False)
+    signals.worker_init.connect(check_rights, weak=False)
     signals.worker_ready.connect(look_for_work, weak=False)
     signals.worker_shutting_down.connect(stop_after_batch, weak=False)
 

@@ -1,7 +1,7 @@
 """Flower as we run it; ``celery -A worker flower`` reads this file.
 
 Read-only and on loopback. ``/metrics`` and ``/healthcheck`` of Flower ask for no password: put a proxy before it.
-Override by ``FLOWER_*`` variables or options of the command.
+Override by options of the command; this file goes before ``FLOWER_*`` variables.
 """
 
 address = "127.0.0.1"

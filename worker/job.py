@@ -20,6 +20,7 @@ from compliance.jobs.run import Run, Stopped, heartbeat
 from compliance.mongo import Session
 from compliance.registry import Registry
 from worker.services import Progress, Services
+from worker.telemetry import report_error
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +184,7 @@ def _settle(run: Run, error: ComplianceError, services: Services) -> None:
     elif error.disposition is Disposition.REJECT:
         _end(run, State.REJECTED, _describe(error), services)
     else:
+        report_error(error, kind=run.job.kind, request_id=run.job.request_id)
         _end(run, State.PARKED, _describe(error), services)
 
 

