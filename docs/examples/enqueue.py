@@ -1,7 +1,7 @@
 # ruff: noqa: INP001, T201, TID251
 """Ask for an erasure as any other service does: plain Celery, no code of this project.
 
-Usage: REDIS_URL=redis://... python examples/enqueue.py SUBJECT_ID REQUEST_ID
+Usage: REDIS_URL=redis://... python docs/examples/enqueue.py SUBJECT_ID REQUEST_ID
 """
 
 import os

@@ -39,7 +39,7 @@ def token(deployment: Deployment) -> object:
 
 
 def follow_ups(deployment: Deployment) -> list[dict[str, object]]:
-    query = {"origin": "watcher", "_id": {"$not": {"$regex": "^watch-first"}}}
+    query = {"origin": "watcher", "_id": {"$not": {"$regex": "^watch-baseline"}}}
     return [job["payload"] for job in deployment.admin.compliance["jobs"].find(query)]
 
 
@@ -123,7 +123,7 @@ def test_a_lost_oplog_starts_over_with_a_look_at_everything(deployment: Deployme
 
 
 def baselines(deployment: Deployment) -> int:
-    return deployment.admin.compliance["jobs"].count_documents({"_id": {"$regex": "^watch-first"}})
+    return deployment.admin.compliance["jobs"].count_documents({"_id": {"$regex": "^watch-baseline"}})
 
 
 def test_the_watcher_needs_no_more_rights_than_its_role_has(deployment: Deployment) -> None:

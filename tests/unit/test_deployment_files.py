@@ -16,9 +16,11 @@ from compose_spec import PyCompose
 from typer.main import get_command
 
 from compliance.datamap.model import load_data_map
-from compliance.settings import Settings
+from compliance.roles import Role
+from compliance.settings import Settings, load_settings
 from migrations.discovery import discover
 from worker.cli import build_cli
+from worker.cli.doctor import _configured_passwords
 from worker.processes import PROCESSES
 from worker.routing import QUEUES
 from worker.tasks import JOBS
@@ -128,6 +130,20 @@ def test_each_process_connects_as_its_own_user(compose: dict[str, Any]) -> None:
         "beat": set(),
         "flower": set(),
     }
+
+
+def test_provisioning_takes_the_passwords_of_the_connection_strings(compose: dict[str, Any]) -> None:
+    environ = interpolate(compose["services"]["provision"]["environment"], lambda name, default: default or name)
+
+    passwords = _configured_passwords(load_settings(environ))
+
+    assert passwords == {role: f"COMPLIANCE_{role.name}_PASSWORD" for role in Role}
+
+
+def test_a_connection_string_of_another_user_gives_no_password() -> None:
+    settings = load_settings({"MONGODB_URI": "mongodb://compliance_worker:p%40ss@a:1,b:2/?replicaSet=rs0"})
+
+    assert _configured_passwords(settings) == {Role.WORKER: "p@ss"}
 
 
 def test_the_environment_example_names_what_compose_asks_for_and_holds_no_secret() -> None:
@@ -273,7 +289,12 @@ def test_every_file_that_a_document_names_is_there(path: Path) -> None:
         r"`((?:compliance|migrations|worker|docs|tests|examples)/[\w/.]*)`", path.read_text(encoding="utf-8")
     )
 
-    assert not [name for name in named if not (ROOT / name).exists()]
+    assert not [name for name in named if not is_in_the_tree(ROOT / name)]
+
+
+def is_in_the_tree(path: Path) -> bool:
+    """Git keeps no empty folder."""
+    return any(path.rglob("*.*")) if path.is_dir() else path.is_file()
 
 
 def commands() -> Iterator[tuple[str, Any]]:

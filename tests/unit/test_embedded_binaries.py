@@ -97,7 +97,7 @@ def test_what_no_package_brings_names_the_ways_out(missing: str, system: dict[st
     message = explain_missing("mongod", [missing], system, ways_out=MONGOD_WAYS_OUT)
 
     assert missing in message
-    assert all(way in message for way in ("MONGODB_URI", "on the PATH", "docker compose up mongo"))
+    assert all(way in message for way in ("MONGODB_URI", "on the PATH"))
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_an_old_mongod_on_the_path_gives_way_to_the_wheel(empty_path: Path) -> N
 def test_without_wheel_and_path_the_error_names_the_ways_out(empty_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda _: None)
 
-    with pytest.raises(ConfigurationError, match=r"MONGODB_URI.* on the PATH.*docker compose up mongo"):
+    with pytest.raises(ConfigurationError, match=r"MONGODB_URI.* on the PATH"):
         find_mongod(None)
-    with pytest.raises(ConfigurationError, match=r"REDIS_URL.* on the PATH.*docker compose up redis"):
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL.* on the PATH"):
         find_valkey()
 
 

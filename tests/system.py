@@ -1,0 +1,87 @@
+"""The installed commands as processes of their own, on one migrated and filled database."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from deployment import Deployment
+from waiting import wait_until
+
+from worker.demo.seed import Seeded
+from worker.processes import Group, run_processes
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Receiver:
+    """Takes what a Sentry client sends."""
+
+    port: int
+    envelopes: list[bytes] = field(default_factory=list)
+
+    @property
+    def dsn(self) -> str:
+        return f"http://key@127.0.0.1:{self.port}/1"
+
+
+@dataclass
+class System:
+    """A deployment with its processes."""
+
+    deployment: Deployment
+    seeded: Seeded
+    environ: dict[str, str]
+    home: Path
+    sentry: Receiver
+    flower_port: int
+    cleanup: ExitStack
+
+    def start(self, *names: str, **environ: str) -> Group:
+        """Start processes; they end with the test."""
+        return self.cleanup.enter_context(
+            run_processes(
+                names,
+                environ=self.environ | environ,
+                logs=self.home,
+                extra={"flower": (f"--port={self.flower_port}",), "worker": ("--concurrency=2", "--without-mingle")},
+            )
+        )
+
+    def service(self) -> Celery:
+        """A Celery client of another service: knows the broker, nothing of ours."""
+        app = Celery("somebody-else", broker=self.environ["REDIS_URL"], set_as_current=False)
+        self.cleanup.callback(app.close)
+        return app
+
+    def compliance(self, *arguments: str, expect: int = 0, **environ: str) -> str:
+        """Run the installed command; return what it printed to stdout."""
+        done = self.command("compliance", *arguments, **environ)
+        assert done.returncode == expect, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    def command(self, program: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / program, *arguments],
+            env=self.environ | environ,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def wait_for(self, predicate: Callable[[], Any], what: str, *, timeout: float = 60) -> None:
+        wait_until(lambda: bool(predicate()), timeout=timeout, what=what)
+
+    def request(self, request_id: str) -> dict[str, Any]:
+        return self.deployment.admin.compliance["erasure_requests"].find_one({"_id": request_id}) or {}
+
+    def job(self, request_id: str) -> dict[str, Any]:
+        return self.deployment.admin.compliance["jobs"].find_one({"_id": request_id}) or {}
