@@ -10,6 +10,7 @@ from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Document, Session
 from compliance.roles import Grants
 
+Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
 
 
@@ -27,6 +28,8 @@ class Context:
 
     Attributes:
         run: The lease under which changes commit; None in a dry run, which writes nothing.
+        script: Names the direction, the revision and its checksum: where an interrupted run of the same script stood
+            is where this one goes on.
         drop_data: Whether collections that hold documents may be dropped on the way down.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
     """
@@ -37,9 +40,11 @@ class Context:
     grants: Grants
     report: Report
     run: Run | None
+    script: str = ""
     batch_docs: int = 500
     drop_data: bool = False
     step: int = 0
+    walk: int = 0
     planned: set[str] = field(default_factory=set)
 
     @property
@@ -88,33 +93,43 @@ class Context:
         """Compute new values of *fields* from each document that matches *where*, in fenced batches.
 
         A document for which *function* raises ValueError is set aside with its ``_id`` and the reason, and reported;
-        a document that changed since it was read is read again.
+        a document that changes while it is read is read again. An interrupted run goes on behind its last batch, so
+        each document is changed once.
         """
         ops.data.transform(self, collection, where, fields, function)
 
-    def commit(
-        self, details: Mapping[str, Detail], effect: Callable[[Session], None] | None = None, **more: Any
-    ) -> None:
+    def begin_walk(self) -> Mapping[str, Any] | None:
+        """Number the next walk over a collection, and return where an interrupted run of this script stood in it.
+
+        That is empty when it did not come that far, ``{last: _id}`` in the middle, and None when it was past it.
+        """
+        self.walk += 1
+        left = self.run.job.checkpoint if self.run else {}
+        if left.get("script") != self.script or left["walk"] < self.walk:
+            return {}
+        return {"last": left["last"]} if left["walk"] == self.walk and "last" in left else None
+
+    def commit(self, details: Mapping[str, Detail], effect: Effect | None = None, **more: Any) -> None:
         """Commit one step: *effect*, its audit entry and the checkpoint, under the fence."""
         if self.run is None:
             raise RuntimeError("a dry run commits nothing")
+        run = self.run
         self.step += 1
-        entry = Entry(
-            event=f"{self.revision}#{self.run.job.fence}#{self.step}",
-            entity_type="migration",
-            entity_id=self.revision,
-            action="migration.step",
-            created_at=self.run.clock.now(),
-            performed_by=self.actor,
-            details=details,
-        )
 
         def transaction(session: Session) -> Outcome:
-            if effect is not None:
-                effect(session)
-            return Outcome(entries=(entry,), checkpoint={"revision": self.revision, "step": self.step, **more})
+            found = effect(session) if effect is not None else None
+            entry = Entry(
+                event=f"{self.revision}#{run.job.fence}#{self.step}",
+                entity_type="migration",
+                entity_id=self.revision,
+                action="migration.step",
+                created_at=run.clock.now(),
+                performed_by=self.actor,
+                details={**details, **(found or {})},
+            )
+            return Outcome(entries=(entry,), checkpoint={"script": self.script, "walk": self.walk, **more})
 
-        self.run.commit(transaction)
+        run.commit(transaction)
 
 
 from migrations import ops  # noqa: E402 - the operations need the context they work on

@@ -33,14 +33,15 @@ class History:
     databases: Databases
 
     def applied(self) -> dict[str, str]:
-        """Return the checksum of every applied revision by name."""
-        standing: dict[str, str] = {}
-        for event in self.events():
-            if event["event"] == "applied":
-                standing[event["revision"]] = event["checksum"]
-            elif event["event"] == "reverted":
-                standing.pop(event["revision"], None)
-        return standing
+        """Return the checksum of every applied revision by name; one that is half undone is not applied."""
+        return {name: event["checksum"] for name, event in self._last().items() if event["event"] == "applied"}
+
+    def begun(self) -> frozenset[str]:
+        """Return the name of every revision that left something to undo: applied, half applied or half undone."""
+        return frozenset(name for name, event in self._last().items() if event["event"] != "reverted")
+
+    def _last(self) -> dict[str, Document]:
+        return {event["revision"]: event for event in self.events()}
 
     def events(self) -> list[Document]:
         """Return every event, oldest first."""

@@ -1,6 +1,6 @@
 """Decide what runs, in which order; pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,8 +61,16 @@ def plan_up(revisions: Sequence[Revision], applied: Mapping[str, str], target: s
     return Plan(direction=Direction.UP, revisions=tuple(pending))
 
 
-def plan_down(revisions: Sequence[Revision], applied: Mapping[str, str], target: str) -> Plan:
+def plan_down(
+    revisions: Sequence[Revision], applied: Mapping[str, str], target: str, *, begun: Collection[str] = ()
+) -> Plan:
     """Return what has to be undone so that *target* is the last applied revision; ``zero`` undoes all that can be.
+
+    Args:
+        revisions: Every script of the folder.
+        applied: Name and checksum of every applied revision.
+        target: As ``Revision.matches`` reads it, or ``zero``.
+        begun: Names of revisions that a run which died left half applied or half undone.
 
     Raises:
         IrreversibleMigration: Naming the revision on the way that says why it stays.
@@ -72,7 +80,7 @@ def plan_down(revisions: Sequence[Revision], applied: Mapping[str, str], target:
     undo = [
         revision
         for revision in reversed(revisions)
-        if revision.name in applied and (end is None or revision.order > end)
+        if (revision.name in applied or revision.name in begun) and (end is None or revision.order > end)
     ]
     for revision in undo:
         if revision.irreversible:

@@ -13,7 +13,7 @@ from compliance.errors import MigrationError
 if TYPE_CHECKING:
     from migrations.context import Context
 
-FILE_NAME = re.compile(r"v(?P<number>\d{3})_(?P<phase>pre|data|post)_(?P<slug>[a-z][a-z0-9_]*)\.py")
+FILE_NAME = re.compile(r"v(?P<number>[0-9]{3})_(?P<phase>pre|data|post)_(?P<slug>[a-z][a-z0-9_]*)\.py")
 
 Change = Callable[["Context"], None]
 
@@ -76,10 +76,8 @@ def parse(source: str) -> ast.Module:
     """
     try:
         return ast.parse(source)
-    except SyntaxError as error:
-        raise MigrationError(f"not valid Python: line {error.lineno}") from None
-    except ValueError:
-        raise MigrationError("not valid Python: holds a null byte") from None
+    except (SyntaxError, ValueError) as error:  # before 3.11.4 a null byte is a ValueError
+        raise MigrationError(f"not valid Python: line {getattr(error, 'lineno', None) or 1}") from None
 
 
 def _meaning(node: object) -> str:

@@ -2,9 +2,10 @@
 
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from compliance.audit.entry import Entry
 from compliance.clock import Clock
@@ -61,20 +62,30 @@ class Runner:
             return self._run(plan_up(self.revisions, self.history.applied(), target), run)
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
-        """Undo revisions until *target* is the last applied one; return what was undone, or would be."""
-        plan = plan_down(self.revisions, self.history.applied(), target)
+        """Undo revisions until *target* is the last applied one; return what was undone, or would be.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+            StepFailed: When a collection on the way holds documents; nothing was undone.
+        """
+        plan = self._plan_down(target)
         if dry_run:
             return self._show(plan, drop_data=drop_data)
         if not plan.revisions:
             return ()
         with lease(self.databases, owner=owner(), clock=self.clock, length=self.lease) as run:
-            return self._run(plan_down(self.revisions, self.history.applied(), target), run, drop_data=drop_data)
+            quiet = replace(self, report=lambda _: None)
+            quiet.down(target, dry_run=True, drop_data=drop_data)  # what would refuse half-way refuses now
+            return self._run(self._plan_down(target), run, drop_data=drop_data)
+
+    def _plan_down(self, target: str) -> Plan:
+        return plan_down(self.revisions, self.history.applied(), target, begun=self.history.begun())
 
     def _show(self, plan: Plan, *, drop_data: bool = False) -> tuple[Revision, ...]:
         planned: set[str] = set()
         for revision in plan.revisions:
             self.report(f"{revision.name}: {revision.summary}")
-            ctx = self._context(revision, None, drop_data=drop_data)
+            ctx = self._context(plan.direction, revision, None, drop_data=drop_data)
             ctx.planned = planned
             _change(plan.direction, revision, ctx)
         return plan.revisions
@@ -84,14 +95,15 @@ class Runner:
         for revision in plan.revisions:
             self.report(f"{revision.name}: {revision.summary}")
             self._record(run, revision, begin)
-            _change(plan.direction, revision, self._context(revision, run, drop_data=drop_data))
-            self._record(run, revision, end)
+            _change(plan.direction, revision, self._context(plan.direction, revision, run, drop_data=drop_data))
+            self._record(run, revision, end, checkpoint={})
         return plan.revisions
 
-    def _context(self, revision: Revision, run: Run | None, *, drop_data: bool) -> Context:
+    def _context(self, direction: Direction, revision: Revision, run: Run | None, *, drop_data: bool) -> Context:
         return Context(
             databases=self.databases,
             revision=revision.name,
+            script=f"{direction} {revision.name} {revision.checksum}",
             actor=self.actor,
             grants=self.grants,
             report=lambda line: self.report(f"  {line}"),
@@ -100,7 +112,7 @@ class Runner:
             drop_data=drop_data,
         )
 
-    def _record(self, run: Run, revision: Revision, event: str) -> None:
+    def _record(self, run: Run, revision: Revision, event: str, *, checkpoint: Mapping[str, Any] | None = None) -> None:
         now = run.clock.now()
         entry = Entry(
             event=f"{revision.name}#{run.job.fence}",
@@ -117,7 +129,7 @@ class Runner:
                 {"revision": revision.name, "event": event, "checksum": revision.checksum, "by": self.actor, "at": now},
                 session=session,
             )
-            return Outcome(entries=(entry,))
+            return Outcome(entries=(entry,), checkpoint=checkpoint)
 
         run.commit(effect)
 

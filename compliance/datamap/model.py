@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from bson import json_util
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from compliance.errors import ConfigurationError
 
@@ -221,8 +222,12 @@ def load_data_map(path: Path) -> DataMap:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise ConfigurationError(f"the data map {path.name} is not valid YAML") from None
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'map'}: {fault['msg']}"
-            for fault in error.errors(include_input=False)
-        )
+        faults = "; ".join(map(_describe, error.errors(include_input=False)))
         raise ConfigurationError(f"the data map {path.name} is wrong: {faults}") from None
+
+
+def _describe(fault: ErrorDetails) -> str:
+    place = ".".join(map(str, fault["loc"])) or "map"
+    if fault["type"] == "union_tag_invalid":  # the only message of pydantic that repeats what it refuses
+        return f"{place}: expected action to be one of {fault['ctx']['expected_tags']}"
+    return f"{place}: {fault['msg']}"

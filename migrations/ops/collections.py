@@ -9,6 +9,9 @@ from compliance.mongo import Document, Session, driver_errors
 if TYPE_CHECKING:
     from migrations.context import Context
 
+STRICT, REFUSE = "strict", "error"
+SHOWN = 5
+
 
 def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
     """Create *name* with a validator, or give it this validator."""
@@ -20,7 +23,9 @@ def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
     if ctx.is_dry_run:
         return
     with driver_errors():
-        ctx.databases.app.create_collection(name, validator={"$jsonSchema": schema}, validationLevel=level)
+        ctx.databases.app.create_collection(
+            name, validator={"$jsonSchema": schema}, validationLevel=level, validationAction=REFUSE
+        )
     _declare(ctx, name, schema, level, op="create_collection")
 
 
@@ -33,13 +38,17 @@ def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
             return
         raise StepFailed(f"collection {name} does not exist; create it first")
     validator = {"$jsonSchema": schema}
-    if options.get("validator") == validator and options.get("validationLevel", "strict") == level:
+    if _rules(options) == (validator, level, REFUSE):
         ctx.report(f"collection {name} is as declared")
     else:
         ctx.report(f"change the validator of {name} ({level})")
+        if level == STRICT:
+            _verify(ctx, name, validator)
         if not ctx.is_dry_run:
             with driver_errors():
-                ctx.databases.app.command("collMod", name, validator=validator, validationLevel=level)
+                ctx.databases.app.command(
+                    "collMod", name, validator=validator, validationLevel=level, validationAction=REFUSE
+                )
     if not ctx.is_dry_run:
         _declare(ctx, name, schema, level, op="set_schema")
 
@@ -61,10 +70,32 @@ def drop(ctx: "Context", name: str) -> None:
         _forget(ctx, name)
 
 
+def _verify(ctx: "Context", name: str, validator: Document) -> None:
+    """Refuse a validator that documents break already: under ``strict`` nobody could update them any more."""
+    with driver_errors():
+        found = ctx.databases.app[name].find({"$nor": [validator]}, {"_id": 1}).limit(SHOWN + 1)
+        ids = [str(document["_id"]) for document in found]
+    if not ids:
+        return
+    shown = f"{', '.join(ids[:SHOWN])}{' (and more)' if len(ids) > SHOWN else ''}"
+    if ctx.is_dry_run:  # an earlier script of the same run may correct them
+        ctx.report(f"documents of {name} that do not fit as they are: {shown}")
+        return
+    raise StepFailed(f"the new validator of {name} refuses documents that are there: {shown}; correct them first")
+
+
 def _options(ctx: "Context", name: str) -> Document | None:
     with driver_errors():
         found = list(ctx.databases.app.list_collections(filter={"name": name}))
     return dict(found[0].get("options", {})) if found else None
+
+
+def _rules(options: Document) -> tuple[Document | None, str, str]:
+    return (
+        options.get("validator"),
+        options.get("validationLevel", STRICT),
+        options.get("validationAction", REFUSE),
+    )
 
 
 def _declare(ctx: "Context", name: str, schema: Document, level: str, *, op: str) -> None:

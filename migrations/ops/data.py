@@ -5,7 +5,7 @@ Document shape (``set_aside``)::
     {_id: ObjectId, revision: str, collection: str, document_id: any, reason: str, at: date}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, UpdateOne
@@ -37,10 +37,12 @@ def backfill(ctx: "Context", collection: str, where: Document, update: Document)
             nonlocal changed
             guarded = {"$and": [{"_id": {"$in": ids}}, where]}
             changed = documents.update_many(guarded, update, session=session).modified_count
+            if documents.count_documents(guarded, limit=1, session=session):
+                raise StepFailed(
+                    f"backfill of {collection} does not take documents out of its where; correct the script"
+                )
 
         ctx.commit({"op": "backfill", "collection": collection, "batch": len(ids)}, effect, documents=total)
-        if not changed:
-            raise StepFailed(f"backfill of {collection} does not take documents out of its where; correct the script")
         total += changed
 
 
@@ -51,11 +53,14 @@ def transform(ctx: "Context", collection: str, where: Document, fields: tuple[st
     ctx.report(f"transform {pending} documents of {collection}")
     if ctx.is_dry_run:
         return
-    last: Any = None
-    started, aside = False, 0
-    while batch := _page(ctx, collection, where, fields, after=last if started else None, started=started):
-        last, started = batch[-1]["_id"], True
-        aside += _transform_batch(ctx, collection, batch, fields, function)
+    place = ctx.begin_walk()
+    if place is None:
+        ctx.report(f"{collection} was transformed before the interruption")
+        return
+    aside = 0
+    while ids := _page(ctx, collection, where, place):
+        place = {"last": ids[-1]}
+        aside += _transform_batch(ctx, collection, ids, where, fields, function)
         if aside > ERROR_BUDGET:
             raise StepFailed(f"more than {ERROR_BUDGET} documents of {collection} were set aside; correct the script")
     if aside:
@@ -63,8 +68,30 @@ def transform(ctx: "Context", collection: str, where: Document, fields: tuple[st
 
 
 def _transform_batch(
-    ctx: "Context", collection: str, batch: list[Document], fields: tuple[str, ...], function: "Transform"
+    ctx: "Context", collection: str, ids: list[Any], where: Document, fields: tuple[str, ...], function: "Transform"
 ) -> int:
+    """Transform the documents of *ids*: read and written in one transaction, so no concurrent change is overwritten."""
+    aside = 0
+
+    def effect(session: Session) -> Mapping[str, Detail]:
+        nonlocal aside
+        documents = ctx.databases.app[collection]
+        batch = documents.find({"$and": [{"_id": {"$in": ids}}, where]}, dict.fromkeys(fields, 1), session=session)
+        writes, poison = _sort_out(ctx, collection, batch, function)
+        if writes:
+            documents.bulk_write(writes, session=session)
+        if poison:
+            ctx.databases.compliance[SET_ASIDE].insert_many(poison, session=session)
+        aside = len(poison)
+        return {"set_aside": aside}
+
+    ctx.commit({"op": "transform", "collection": collection, "batch": len(ids)}, effect, last=ids[-1])
+    return aside
+
+
+def _sort_out(
+    ctx: "Context", collection: str, batch: Iterable[Document], function: "Transform"
+) -> tuple[list[UpdateOne], list[Document]]:
     writes: list[UpdateOne] = []
     poison: list[Document] = []
     for document in batch:
@@ -74,28 +101,8 @@ def _transform_batch(
             poison.append(_poison(ctx, collection, document, str(error)))
             continue
         if values:
-            writes.append(UpdateOne(_as_read(document, fields), {"$set": dict(values)}))
-
-    def effect(session: Session) -> None:
-        if writes:
-            ctx.databases.app[collection].bulk_write(writes, session=session)
-        if poison:
-            ctx.databases.compliance[SET_ASIDE].insert_many(poison, session=session)
-
-    details: dict[str, Detail] = {
-        "op": "transform",
-        "collection": collection,
-        "batch": len(batch),
-        "set_aside": len(poison),
-    }
-    ctx.commit(details, effect)
-    return len(poison)
-
-
-def _as_read(document: Mapping[str, Any], fields: tuple[str, ...]) -> Document:
-    """Match the document only while its *fields* are as they were read: no concurrent change is overwritten."""
-    read = {field: document.get(field, {"$exists": False}) for field in fields}
-    return {"_id": document["_id"], **read}
+            writes.append(UpdateOne({"_id": document["_id"]}, {"$set": dict(values)}))
+    return writes, poison
 
 
 def _poison(ctx: "Context", collection: str, document: Document, reason: str) -> Document:
@@ -115,11 +122,9 @@ def _ids(ctx: "Context", collection: str, where: Document) -> list[Any]:
         return [document["_id"] for document in found]
 
 
-def _page(
-    ctx: "Context", collection: str, where: Document, fields: tuple[str, ...], *, after: Any, started: bool
-) -> list[Document]:
-    """Read the next page: ``$expr`` compares ``_id`` across BSON types, where a plain ``$gt`` would stay within one."""
-    conditions = [where, {"$expr": {"$gt": ["$_id", {"$literal": after}]}}] if started else [where]
+def _page(ctx: "Context", collection: str, where: Document, place: Mapping[str, Any]) -> list[Any]:
+    """Read the next ids: ``$expr`` compares ``_id`` across BSON types, where a plain ``$gt`` would stay within one."""
+    behind: list[Document] = [{"$expr": {"$gt": ["$_id", {"$literal": place["last"]}]}}] if place else []
     with driver_errors():
-        found = ctx.databases.app[collection].find({"$and": conditions}, dict.fromkeys(fields, 1))
-        return list(found.sort("_id", ASCENDING).limit(ctx.batch_docs))
+        found = ctx.databases.app[collection].find({"$and": [where, *behind]}, {"_id": 1})
+        return [document["_id"] for document in found.sort("_id", ASCENDING).limit(ctx.batch_docs)]

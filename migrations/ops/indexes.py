@@ -70,15 +70,16 @@ def _is_present(ctx: "Context", collection: str, name: str, keys: Keys, *, uniqu
 
 
 def _refuse_duplicates(ctx: "Context", collection: str, name: str, fields: list[str]) -> None:
+    some_ids = {"$firstN": {"input": "$_id", "n": SHOWN}}  # all of them could pass 16 MB
     pipeline: list[Document] = [
-        {"$group": {"_id": {f"f{n}": f"${field}" for n, field in enumerate(fields)}, "ids": {"$push": "$_id"}}},
+        {"$group": {"_id": {f"f{n}": f"${field}" for n, field in enumerate(fields)}, "ids": some_ids}},
         {"$match": {"ids.1": {"$exists": True}}},
         {"$limit": SHOWN + 1},
     ]
     with driver_errors():
         groups = list(ctx.databases.app[collection].aggregate(pipeline, allowDiskUse=True))
     if groups:
-        shown = "; ".join(", ".join(str(id_) for id_ in group["ids"][:SHOWN]) for group in groups[:SHOWN])
+        shown = "; ".join(", ".join(str(id_) for id_ in group["ids"]) for group in groups[:SHOWN])
         more = " (and more)" if len(groups) > SHOWN else ""
         raise StepFailed(
             f"{collection}.{name} cannot be unique: documents with the same {' and '.join(fields)} have the _id "

@@ -24,7 +24,10 @@ CONTRACTED: dict[str, Any] = {**EXPANDED, "required": [*EXPANDED["required"], "s
 
 
 def up(ctx: Context) -> None:
-    """Contract: the field must be there."""
+    """Contract: fill what the old application wrote since the backfill, verify, and require the field."""
+    ctx.backfill(
+        "users", where={"subscription_type": {"$exists": False}}, update={"$set": {"subscription_type": "FREE"}}
+    )
     ctx.set_schema("users", schema=CONTRACTED, level="strict")
 
 
