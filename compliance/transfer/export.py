@@ -1,9 +1,10 @@
 """What goes into a package: a whole collection, or everything about one person."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+import bson
 from pymongo import ASCENDING
 
 from compliance.datamap.model import DataMap, Pull
@@ -12,9 +13,10 @@ from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import Step, compile_steps
 from compliance.errors import UnknownName, UnknownSubject
 from compliance.mongo import Db, Document, driver_errors
+from compliance.transfer.formats import ndjson
 
 
-def collection_documents(database: Db, name: str) -> Iterator[Document]:
+def collection_documents(database: Db, name: str) -> Iterator[Mapping[str, Any]]:
     """Return the documents of the collection *name* in the order of their ``_id``.
 
     Raises:
@@ -27,9 +29,10 @@ def collection_documents(database: Db, name: str) -> Iterator[Document]:
     return _stream(database, name)
 
 
-def _stream(database: Db, name: str) -> Iterator[Document]:
+def _stream(database: Db, name: str) -> Iterator[Mapping[str, Any]]:
+    found = ndjson.as_stored(database, name).find({}, sort={"_id": ASCENDING}, batch_size=1000)
     with driver_errors():
-        yield from database[name].find({}, sort={"_id": ASCENDING}, batch_size=1000)
+        yield from map(ndjson.decode_exactly, found)
 
 
 def subject_documents(
@@ -45,7 +48,7 @@ def subject_documents(
     identity = find_identity(database, data_map, subject_id)
     if identity is None:
         raise UnknownSubject(f"no document of {data_map.subject.collection} has this {data_map.subject.key}")
-    return _by_collection(Locator(database, data_map, identity))
+    return _by_collection(Locator(database.with_options(codec_options=ndjson.WIDE), data_map, identity))
 
 
 def _by_collection(locator: Locator) -> Iterator[tuple[str, Iterable[Document]]]:
@@ -57,13 +60,14 @@ def _by_collection(locator: Locator) -> Iterator[tuple[str, Iterable[Document]]]
 
 
 def _documents(locator: Locator, steps: list[Step], shared: list[Step]) -> Iterator[Document]:
-    seen: set[Any] = set()
+    seen: set[bytes] = set()
     for step in steps:
         for found in locator.documents(step):
             document = dict(found)
-            if document["_id"] in seen:
+            key = bson.encode({"_id": document["_id"]})
+            if key in seen:
                 continue
-            seen.add(document["_id"])
+            seen.add(key)
             yield _only_own(document, step, shared, locator)
 
 

@@ -4,22 +4,23 @@ A document that is there already with the same content is skipped, one with othe
 anything is written. Documents of erased people are refused.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import bson
+from pymongo.errors import BulkWriteError
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.model import DataMap
 from compliance.datamap.subject import Identity
 from compliance.erasure.request import COMPLETE, REQUESTS
 from compliance.erasure.sweep import Needles, compile_needles
-from compliance.errors import InvalidPayload, RejectedError, UnknownName
+from compliance.errors import InvalidPayload, RejectedError, StepRefused, UnknownName
 from compliance.jobs.run import Outcome, Run
-from compliance.mongo import Databases, Document, Session, driver_errors
+from compliance.mongo import DOCUMENT_VALIDATION_FAILED, Databases, Document, Session, driver_errors
 from compliance.transfer.formats import ndjson
 from compliance.transfer.manifest import File, check_file, package_path, read_manifest
 
@@ -61,8 +62,8 @@ def import_package(importing: Import) -> None:
     """
     path = package_path(importing.directory, importing.package)
     file = _find_file(importing, path)
+    check_file(path, file)
     if not importing.run.job.checkpoint:
-        check_file(path, file)
         with (path / file.name).open("rb") as stream:
             _look_first(importing, stream)
         started = importing.entry("import.started", {"documents": file.documents, "sha256": file.sha256}, line=0)
@@ -118,7 +119,7 @@ def _commit_batch(importing: Import, batch: list[Document], after: Document, *, 
     def effect(session: Session) -> Outcome:
         missing = _missing(importing, batch, first_line=first_line, session=session)
         if missing:
-            importing.databases.app[importing.collection].insert_many(missing, session=session)
+            _insert(importing, missing, session)
         details: dict[str, Detail] = {"inserted": len(missing), "skipped": len(batch) - len(missing)}
         return Outcome(
             entries=(importing.entry("import.batch", details, line=after["line"]),),
@@ -129,30 +130,44 @@ def _commit_batch(importing: Import, batch: list[Document], after: Document, *, 
     return int((outcome.checkpoint or {})["inserted"])
 
 
-def _missing(importing: Import, batch: list[Document], *, first_line: int, session: Session | None) -> list[Document]:
-    """Return the documents of *batch* that are not there yet.
+def _insert(importing: Import, missing: dict[int, Document], session: Session) -> None:
+    try:
+        importing.databases.app[importing.collection].insert_many(missing.values(), session=session)
+    except BulkWriteError as error:
+        refused = error.details["writeErrors"][0]
+        if refused["code"] != DOCUMENT_VALIDATION_FAILED:
+            raise
+        line = list(missing)[refused["index"]]
+        raise StepRefused(
+            f"line {line}: the validator of the collection does not allow this document (code 121); "
+            "nothing of its batch was written"
+        ) from None
+
+
+def _missing(
+    importing: Import, batch: list[Document], *, first_line: int, session: Session | None
+) -> dict[int, Document]:
+    """Return the documents of *batch* that are not there yet, by line.
 
     Raises:
         InvalidPayload: When one is there with other content, or twice in the batch with different content.
     """
     query = {"_id": {"$in": [document["_id"] for document in batch]}}
+    collection = ndjson.as_stored(importing.databases.app, importing.collection)
     with driver_errors(session):
-        present = {
-            _key(document): document
-            for document in importing.databases.app[importing.collection].find(query, session=session)
-        }
-    missing: dict[bytes, Document] = {}
+        known = {_key(document): document.raw for document in collection.find(query, session=session)}
+    missing: dict[int, Document] = {}
     for number, document in enumerate(batch, first_line):
-        key = _key(document)
-        known = present.get(key) or missing.get(key)
-        if known is None:
-            missing[key] = document
-        elif bson.encode(known) != bson.encode(document):
+        key, raw = _key(document), bson.encode(document)
+        if key not in known:
+            known[key] = raw
+            missing[number] = document
+        elif known[key] != raw:
             raise InvalidPayload(f"line {number}: a document with this _id is there already with other content")
-    return list(missing.values())
+    return missing
 
 
-def _key(document: Document) -> bytes:
+def _key(document: Mapping[str, Any]) -> bytes:
     return bson.encode({"_id": document["_id"]})
 
 

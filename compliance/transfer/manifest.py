@@ -17,10 +17,11 @@ from typing import Annotated, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from compliance.errors import InvalidPayload, ManifestMismatch, RequestConflict
+from compliance.errors import InvalidPayload, LeaseLost, ManifestMismatch, RequestConflict
 
 MANIFEST = "manifest.json"
 FORMAT: Final = "compliance-export/v1"
+OWNER = ".request"
 PACKAGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
@@ -66,17 +67,37 @@ def package_path(directory: Path, name: str) -> Path:
     return directory / name
 
 
-def open_package(directory: Path, name: str, request_id: str) -> Path:
+def open_package(directory: Path, name: str, request_id: str, *, attempt: int) -> Path:
     """Create the folder of the package *name* and return it; a repeat of the same request writes it anew.
 
+    What earlier attempts left half written is removed.
+
     Raises:
-        RequestConflict: When another request wrote a package of that name.
+        RequestConflict: When another request wrote a package of that name, or is writing it.
     """
     path = package_path(directory, name)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (path / MANIFEST).exists() and read_manifest(path).request_id != request_id:
+    if _owner(path, request_id, attempt=attempt) != request_id:
         raise RequestConflict(f"package {name} exists already and belongs to another request; choose another name")
+    for left in path.glob(".*.part"):
+        left.unlink(missing_ok=True)
     return path
+
+
+def _owner(path: Path, request_id: str, *, attempt: int) -> str:
+    """Return the request that the package at *path* belongs to: *request_id*, unless another was there before."""
+    if (path / MANIFEST).exists():
+        return read_manifest(path).request_id
+    claim = path / f"{OWNER}-{attempt}-{os.getpid()}.claim"
+    try:
+        with os.fdopen(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(request_id)
+        os.link(claim, path / OWNER)  # whole or not at all, and only one wins
+    except FileExistsError:
+        return (path / OWNER).read_text(encoding="utf-8")
+    finally:
+        claim.unlink(missing_ok=True)
+    return request_id
 
 
 class HashedFile:
@@ -114,6 +135,10 @@ def replacing(path: Path, *, attempt: int) -> Iterator[HashedFile]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except FileNotFoundError:
+        raise LeaseLost(
+            f"another attempt writes package {path.parent.name} now; nothing was put in its place"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

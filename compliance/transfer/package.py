@@ -4,15 +4,18 @@ The files lie outside any transaction, so they are written under a temporary nam
 the log says of them (counts and SHA-256) is committed last.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compliance.audit.entry import Detail, EntityId, Entry
-from compliance.jobs.run import Outcome, Run
+from compliance.jobs.run import Outcome, Run, Stopped
 from compliance.mongo import Document
 from compliance.transfer.formats import ndjson
 from compliance.transfer.manifest import File, Manifest, open_package, replacing, write_manifest
+
+LOOK_EVERY = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +37,14 @@ class Package:
     notes: tuple[str, ...] = ()
 
 
-def write_package(run: Run, package: Package, collections: Iterable[tuple[str, Iterable[Document]]]) -> None:
+def write_package(run: Run, package: Package, collections: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> None:
     """Write one file for each of *collections* that has documents, and end the job.
 
     Memory does not grow with the number of documents.
     """
-    path = open_package(package.directory, package.name, run.job.request_id)
+    path = open_package(package.directory, package.name, run.job.request_id, attempt=run.job.fence)
     _record(run, package, "export.started", {"package": package.name})
-    fence = run.job.fence
-    files = [file for name, documents in collections if (file := _write_file(path, name, documents, fence)).documents]
+    files = [file for name, documents in collections if (file := _write_file(run, path, name, documents)).documents]
     manifest = Manifest(
         request_id=run.job.request_id,
         about=package.about,
@@ -51,7 +53,7 @@ def write_package(run: Run, package: Package, collections: Iterable[tuple[str, I
         files=tuple(files),
         notes=package.notes,
     )
-    write_manifest(manifest, path, attempt=fence)
+    write_manifest(manifest, path, attempt=run.job.fence)
     details: dict[str, Detail] = {
         "package": package.name,
         "documents": {file.collection: file.documents for file in files},
@@ -61,13 +63,21 @@ def write_package(run: Run, package: Package, collections: Iterable[tuple[str, I
     _record(run, package, "export.completed", details, result=result)
 
 
-def _write_file(path: Path, collection: str, documents: Iterable[Document], fence: int) -> File:
+def _write_file(run: Run, path: Path, collection: str, documents: Iterable[Mapping[str, Any]]) -> File:
     name = collection + ndjson.SUFFIX
-    with replacing(path / name, attempt=fence) as file:
-        count = ndjson.write(documents, file)
+    with replacing(path / name, attempt=run.job.fence) as file:
+        count = ndjson.write(_until_stopped(run, documents), file)
+        run.commit(lambda _: Outcome())  # an attempt that lost its lease must not replace a file of its successor
     if not count:
         (path / name).unlink()
     return File(name=name, collection=collection, documents=count, size_bytes=file.size_bytes, sha256=file.sha256)
+
+
+def _until_stopped(run: Run, documents: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for number, document in enumerate(documents):
+        if number % LOOK_EVERY == 0 and run.should_stop():
+            raise Stopped(f"job {run.job.request_id} goes on elsewhere: this worker is stopping")
+        yield document
 
 
 def _record(
