@@ -17,7 +17,7 @@ from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.holds import Holds
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import Step, compile_steps, update_for
-from compliance.erasure.request import COMPLETE, Requests, Stage
+from compliance.erasure.request import Requests, Stage
 from compliance.erasure.sweep import compile_needles, sweep
 from compliance.errors import ConfigurationError, ErasureIncomplete, LegalHoldActive, UnknownSubject
 from compliance.jobs.run import Effect, Outcome, Run
@@ -317,8 +317,3 @@ def _commit(erasure: Erasure, effect: Effect) -> Outcome:
     outcome = erasure.run.commit(effect)
     erasure.sequence += 1
     return outcome
-
-
-def is_complete(state: str) -> bool:
-    """Whether *state* of a request says that the person is erased."""
-    return state in {stage.value for stage in COMPLETE}

@@ -31,9 +31,9 @@ class Locator:
         found: dict[Any, None] = {}
         history = self.data_map.history
         for other in compile_steps(self.data_map):
-            if other.collection == step.of and other.key is not None:
+            if other.collection == step.of:
                 found |= dict.fromkeys(document["_id"] for document in self.documents(other, {"_id": 1}))
-            elif history and other.collection == step.of + history.suffix and other.key is not None:
+            elif history and other.collection == step.of + history.suffix:
                 for document in self.documents(other, {history.id_path: 1}):
                     found |= dict.fromkeys([document["_id"], document.get(history.id_path, document["_id"])])
         return list(found)

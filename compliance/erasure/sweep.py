@@ -32,6 +32,7 @@ _DOMAIN = re.compile(rb"[A-Za-z0-9.\x80-\xff-]{1,256}")
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _SEPARATOR = re.compile(r"[!#$&'*/=?^`{|}~]")
 _NO_PART_OF_A_WORD = "PSZC"  # Unicode categories: punctuation, symbols, separators, control
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LONG_ENOUGH = 16
 
 
@@ -105,6 +106,8 @@ def _emails(raw: bytes) -> Iterator[str]:
 
     Goes from one ``@`` to the next, so that text without any costs one look.
     """
+    if b"%40" in raw:  # as in the query of a URL
+        raw = raw.replace(b"%40", b"@")
     at = raw.find(b"@")
     while at >= 0:
         local = _LOCAL_REVERSED.match(raw[max(0, at - 256) : at][::-1])
@@ -115,11 +118,17 @@ def _emails(raw: bytes) -> Iterator[str]:
 
 
 def _readings(local: str, domain: str) -> Iterator[str]:
-    """Yield the address without quotation marks and dashes around it, and once more behind each ASCII separator."""
+    """Yield the address without quotation marks and dashes around it, and once more behind each ASCII separator.
+
+    Also cut out of letters that are not ASCII: scripts without spaces between words stand right beside an address.
+    """
     local, domain = _spaced(local).rpartition(" ")[2], _spaced(domain).partition(" ")[0]
     for piece in (local, *(local[separator.end() :] for separator in _SEPARATOR.finditer(local))):
         yield f"{piece}@{domain}"
         yield f"{piece.lstrip('_')}@{domain}"
+    if not (local + domain).isascii():
+        before, after = _NOT_ASCII.split(local)[-1], _NOT_ASCII.split(domain)[0]
+        yield from (f"{before}@{domain}", f"{local}@{after}", f"{before}@{after}")
 
 
 def _spaced(text: str) -> str:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, StringConstraints
 
 from compliance.clock import to_milliseconds
 from compliance.consent.ledger import ConsentEvent, ConsentLedger
@@ -12,6 +12,13 @@ from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
 from worker.job import ACTOR, Payload, job
 from worker.services import Services
+
+
+def _no_number(value: object) -> object:
+    """Refuse Unix time, which says neither its unit nor its zone."""
+    if isinstance(value, str | datetime):
+        return value
+    raise ValueError("expected a time with its zone, such as 2026-05-01T12:00:00Z")
 
 
 class ConsentUpdate(Payload):
@@ -28,7 +35,7 @@ class ConsentUpdate(Payload):
     subject_id: str
     type: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
     granted: bool
-    occurred_at: AwareDatetime
+    occurred_at: Annotated[AwareDatetime, BeforeValidator(_no_number)]
     notice: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] | None = None
 
 

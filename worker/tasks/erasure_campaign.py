@@ -1,5 +1,6 @@
 """``compliance.erasure.campaign``: erase many data subjects, each as a request of its own."""
 
+import hashlib
 from typing import Annotated
 
 from pydantic import Field
@@ -25,6 +26,7 @@ def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> No
     """Record one erasure request for each subject, all or none, and ring for each."""
     subjects = list(dict.fromkeys(payload.subject_ids))
     kind, now = JOBS["erasure.request"], services.clock.now()
+    digest = hashlib.sha256(run.job.request_id.encode()).hexdigest()[:32]
     recorded: list[Job] = []
 
     def effect(session: Session) -> Outcome:
@@ -32,7 +34,7 @@ def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> No
             submit(
                 kind,
                 {"subject_id": subject_id},
-                request_id=f"{run.job.request_id[:120]}/{number}",
+                request_id=f"campaign-{digest}/{number}",
                 origin="campaign",
                 services=services,
                 session=session,

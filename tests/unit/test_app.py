@@ -1,0 +1,209 @@
+"""The Celery application: what it accepts, where it sends, and what it shows."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from celery import Celery, signals
+from celery.app.trace import build_tracer
+from celery.exceptions import Retry
+from kombu import Connection
+from structlog.testing import capture_logs
+
+from compliance.errors import StoreUnavailable
+from compliance.jobs.job import Job, RequestId, State
+from compliance.settings import Settings
+from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher
+from worker.resume import TASK as SWEEP
+from worker.routing import QUEUES
+from worker.services import Services
+from worker.tasks import JOBS
+
+SECRET = "ann.smith@example.org"
+SIGNALS = (
+    signals.setup_logging,
+    signals.celeryd_init,
+    signals.beat_init,
+    signals.worker_ready,
+    signals.worker_shutting_down,
+)
+
+
+class Recorder:
+    """A ledger that keeps what it is told; every job is done already."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, str, dict[str, Any]]] = []
+        self.error: Exception | None = None
+
+    def record(self, request_id: RequestId, *, kind: str, payload: dict[str, Any], **_: Any) -> Job:
+        if self.error is not None:
+            raise self.error
+        self.recorded.append((request_id, kind, payload))
+        now = datetime(2026, 3, 31, tzinfo=UTC)
+        return Job(request_id=request_id, kind=kind, payload=payload, state=State.DONE, created_at=now)
+
+
+@pytest.fixture
+def ledger() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def app(ledger: Recorder) -> Iterator[Celery]:
+    """An application on a broker in memory, with a ledger that only records."""
+    before = {signal: list(signal.receivers or ()) for signal in SIGNALS}
+    clock = SimpleNamespace(now=lambda: datetime(2026, 3, 31, tzinfo=UTC))
+    services = cast("Services", SimpleNamespace(ledger=ledger, clock=clock))
+    yield create_app(Settings(), broker_url="memory://", build=lambda _app, _stop: services)
+    for signal, receivers in before.items():
+        signal.receivers = receivers
+
+
+def a_job(kind: str = "audit.verify", payload: dict[str, Any] | None = None) -> Job:
+    now = datetime(2026, 3, 31, tzinfo=UTC)
+    return Job(request_id=RequestId("r-1"), kind=kind, payload=payload or {}, state=State.QUEUED, created_at=now)
+
+
+def test_only_json_is_accepted_and_sent(app: Celery) -> None:
+    assert app.conf.accept_content == ["json"]
+    assert {app.conf.task_serializer, app.conf.result_serializer, app.conf.event_serializer} == {"json"}
+
+
+def test_every_queue_is_declared_and_every_job_is_routed(app: Celery) -> None:
+    assert {queue.name for queue in app.conf.task_queues} == set(QUEUES)
+    assert app.conf.task_routes == {kind.task: {"queue": kind.queue} for kind in JOBS.values()} | {
+        SWEEP: {"queue": "compliance.health"}
+    }
+    assert not app.conf.task_create_missing_queues
+
+
+def test_every_job_kind_is_a_task_and_nothing_else_of_ours_is(app: Celery) -> None:
+    ours = {name for name in app.tasks if not name.startswith("celery.")}
+
+    assert ours == {SWEEP, *(kind.task for kind in JOBS.values())}
+
+
+def test_a_message_outlives_its_worker_and_results_are_kept_in_the_ledger_only(app: Celery) -> None:
+    conf = app.conf
+
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier) == (True, 1)
+    assert (conf.task_reject_on_worker_lost, conf.task_ignore_result, conf.result_backend) == (False, True, None)
+    assert conf.broker_connection_max_retries is None
+    assert all(app.tasks[kind.task].ignore_result for kind in JOBS.values())
+
+
+def test_the_arguments_of_a_request_are_shown_nowhere(app: Celery) -> None:
+    app.send_task("compliance.erasure.request", kwargs={"subject_id": SECRET}, queue="compliance.erasure")
+    with app.connection_for_read() as connection:
+        message = received(connection, "compliance.erasure")
+    request = HiddenRequest(message, app=app, task=app.tasks["compliance.erasure.request"], hostname="h")
+
+    assert (request.argsrepr, request.kwargsrepr) == (HIDDEN, HIDDEN)
+    assert SECRET not in f"{request!r} {request} {request.info()} {request.info(safe=False)}"
+    assert (request._request_dict["argsrepr"], request._request_dict["kwargsrepr"]) == (HIDDEN, HIDDEN)
+
+
+def received(connection: Connection, queue: str) -> Any:
+    message = connection.default_channel.basic_get(queue, no_ack=True)
+    assert message is not None
+    return message
+
+
+def test_every_task_hides_its_requests(app: Celery) -> None:
+    assert {app.tasks[kind.task].Request for kind in JOBS.values()} == {"worker.app:HiddenRequest"}
+
+
+def test_a_doorbell_rings_on_the_queue_of_its_kind_with_the_request_id(app: Celery) -> None:
+    publisher(app)(a_job("erasure.request", {"subject_id": "65f000000000000000000001"}))
+    with app.connection_for_read() as connection:
+        message = received(connection, "compliance.erasure")
+
+    assert message.headers["task"] == "compliance.erasure.request"
+    assert message.payload[1] == {"subject_id": "65f000000000000000000001", "request_id": "r-1"}
+    assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == (HIDDEN, HIDDEN)
+
+
+@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "redis://nowhere.invalid/0", "nonsense://x"])
+def test_a_doorbell_never_raises_when_the_broker_is_gone(app: Celery, broker: str) -> None:
+    app.conf.update(broker_url=broker, broker_transport_options={"socket_connect_timeout": 0.2})
+
+    with capture_logs() as logs:
+        publisher(app)(a_job("erasure.request", {"subject_id": SECRET}))
+
+    assert [(line["event"], line["request_id"]) for line in logs] == [("job.not_published", "r-1")]
+    assert SECRET not in str(logs)
+
+
+def deliver(app: Celery, task: str, *args: Any, **kwargs: Any) -> Any:
+    """Run *task* as a worker would, eagerly."""
+    return app.tasks[task].apply(args=args, kwargs=kwargs, task_id="celery-id")
+
+
+def test_the_request_id_of_a_message_is_the_key_of_its_job(app: Celery, ledger: Recorder) -> None:
+    deliver(app, "compliance.audit.verify", request_id="r-7")
+
+    assert ledger.recorded == [("r-7", "audit.verify", {})]
+
+
+@pytest.mark.parametrize("absent", [{}, {"request_id": None}, {"request_id": ""}])
+def test_without_a_request_id_celerys_own_counts(app: Celery, ledger: Recorder, absent: dict[str, Any]) -> None:
+    deliver(app, "compliance.audit.verify", **absent)
+
+    assert ledger.recorded == [("celery-id", "audit.verify", {})]
+
+
+def test_a_message_of_a_plain_client_travels_to_the_ledger(app: Celery, ledger: Recorder) -> None:
+    with Celery("any-service", broker="memory://", set_as_current=False) as client:
+        client.send_task(
+            "compliance.export.run", kwargs={"collection": "users", "request_id": "r-8"}, queue="compliance.bulk"
+        )
+    with app.connection_for_read() as connection:
+        message = received(connection, "compliance.bulk")
+    args, kwargs, _ = message.payload
+    tracer = build_tracer(message.headers["task"], app.tasks[message.headers["task"]], app=app)
+    tracer(message.headers["id"], args, kwargs, request=dict(message.headers))
+
+    assert ledger.recorded == [("r-8", "export.run", {"collection": "users"})]
+
+
+def test_while_the_ledger_is_away_the_message_stays_in_the_broker(app: Celery, ledger: Recorder) -> None:
+    ledger.error = StoreUnavailable("MongoDB does not answer")
+    task = app.tasks["compliance.audit.verify"]
+    task.push_request(id="celery-id", called_directly=False, args=(), kwargs={"request_id": "r-7"}, retries=10_000)
+
+    with pytest.raises(Retry) as caught:
+        task.run(request_id="r-7")
+    task.pop_request()
+
+    assert 1 <= caught.value.when <= 30
+
+
+def test_a_bug_is_reported_by_its_type_only(app: Celery, ledger: Recorder) -> None:
+    ledger.error = KeyError(SECRET)
+
+    with capture_logs() as logs:
+        result = deliver(app, "compliance.audit.verify", request_id="r-7")
+
+    assert isinstance(result.result, JobCrashed)
+    assert str(result.result) == "audit.verify: KeyError"
+    assert SECRET not in f"{logs} {result.traceback}"
+    assert [line["event"] for line in logs] == ["task.crashed"]
+
+
+def test_the_flag_to_stop_is_raised_once_and_for_all() -> None:
+    stop = StopFlag()
+    before = stop()
+    stop.set()
+    stop.set()
+
+    assert (before, stop()) == (False, True)
+
+
+def test_services_are_built_on_first_use_not_with_the_app() -> None:
+    before = {signal: list(signal.receivers or ()) for signal in SIGNALS}
+    create_app(Settings(), broker_url="memory://", build=lambda _app, _stop: pytest.fail("built too early"))
+    for signal, receivers in before.items():
+        signal.receivers = receivers

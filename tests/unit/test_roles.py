@@ -1,0 +1,112 @@
+"""No process may change or remove what the audit log holds."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from compliance.datamap.model import load_data_map
+from compliance.roles import ALTERING, AUDIT_LOG, Grants, Privilege, Role, altering_actions, privileges, role_name
+from compliance.settings import DATA_MAP
+from migrations.ops.foundation import OWN
+
+REFERENCE = load_data_map(DATA_MAP)
+GRANTS = Grants(erasable=REFERENCE.writable(), importable=REFERENCE.imports)
+WRITES = {"insert", "update", "remove"}
+
+
+def granted(role: Role, database: str = "app") -> list[Privilege]:
+    return privileges(role, database, GRANTS)
+
+
+def actions_on(role: Role, database: str, collection: str) -> set[str]:
+    return {
+        action
+        for privilege in granted(role)
+        if privilege["resource"]["db"] == database and privilege["resource"]["collection"] in ("", collection)
+        for action in privilege["actions"]
+    }
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("database", ["app", "app_audit", "spotify_ai_agent"])
+def test_no_role_may_alter_the_audit_log(role: Role, database: str) -> None:
+    assert altering_actions(privileges(role, database, GRANTS), database) == frozenset()
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("name", ["audit_log", "app_audit.audit_log", ""])
+def test_no_grant_of_a_data_map_reaches_the_audit_log(role: Role, name: str) -> None:
+    grants = Grants(erasable=[name], importable=[name])
+
+    assert altering_actions(privileges(role, "app", grants), "app") == frozenset()
+
+
+@pytest.mark.parametrize("action", sorted(ALTERING))
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"db": "app_audit", "collection": AUDIT_LOG},
+        {"db": "app_audit", "collection": ""},
+        {"db": "", "collection": AUDIT_LOG},
+        {"db": "", "collection": ""},
+        {"anyResource": True},
+    ],
+)
+def test_a_right_to_alter_is_found_however_wide_it_was_granted(action: str, resource: dict[str, Any]) -> None:
+    assert altering_actions([{"resource": resource, "actions": ["find", action]}], "app") == {action}
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"db": "app", "collection": ""},
+        {"db": "app_audit", "collection": "audit_batches"},
+        {"db": "other_audit", "collection": AUDIT_LOG},
+        {"cluster": True},
+    ],
+)
+def test_a_right_elsewhere_is_no_right_on_the_audit_log(resource: dict[str, Any]) -> None:
+    assert altering_actions([{"resource": resource, "actions": sorted(ALTERING)}], "app") == frozenset()
+
+
+@pytest.mark.parametrize("role", [Role.WORKER, Role.MIGRATOR])
+def test_who_acts_may_append_and_read(role: Role) -> None:
+    assert {"insert", "find"} <= actions_on(role, "app_audit", AUDIT_LOG)
+
+
+def test_the_auditor_writes_nowhere() -> None:
+    assert {action for privilege in granted(Role.AUDITOR) for action in privilege["actions"]} & WRITES == set()
+
+
+def test_the_worker_writes_where_the_data_map_says_and_nowhere_else() -> None:
+    writable = {*GRANTS.erasable, *GRANTS.importable, "consent"}
+
+    assert all(actions_on(Role.WORKER, "app", name) & WRITES for name in writable)
+    assert actions_on(Role.WORKER, "app", "undeclared") & WRITES == set()
+    assert not any(
+        {"collMod", "dropCollection", "createIndex"} & set(found["actions"]) for found in granted(Role.WORKER)
+    )
+
+
+def test_the_worker_removes_only_what_an_erasure_may() -> None:
+    removable = {found["resource"]["collection"] for found in granted(Role.WORKER) if "remove" in found["actions"]}
+
+    assert removable == set(GRANTS.erasable)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_rights_on_our_own_database_are_rights_on_collections_that_exist(role: Role) -> None:
+    named = {found["resource"]["collection"] for found in granted(role) if found["resource"]["db"] == "app_compliance"}
+
+    assert named <= {"", *OWN}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_right_names_its_database(role: Role) -> None:
+    assert all(found["resource"]["db"] in ("app", "app_audit", "app_compliance", "admin") for found in granted(role))
+    assert yaml.safe_load(yaml.safe_dump(granted(role))) == granted(role)
+
+
+def test_roles_of_two_applications_differ() -> None:
+    assert len({role_name(role, database) for role in Role for database in ("a", "b")}) == 2 * len(Role)

@@ -1,0 +1,188 @@
+"""Settings: every fault at once, no value anywhere."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from compliance.errors import ConfigurationError
+from compliance.roles import Role
+from compliance.settings import Settings, load_settings
+
+SECRET = "s3cr3t-Zz91"
+URI = f"mongodb://ann:{SECRET}@db.example/?replicaSet=rs0"
+WRONG = {
+    "MONGODB_DATABASE": f"{SECRET} with spaces",
+    "COMPLIANCE_LOG_LEVEL": SECRET,
+    "COMPLIANCE_BATCH_DOCS": SECRET,
+    "COMPLIANCE_LEASE_SECONDS": SECRET,
+    "COMPLIANCE_SWEEP_SECONDS": "-5",
+}
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    return tmp_path / "nowhere"
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_empty_environment_asks_for_the_embedded_stack(nowhere: Path) -> None:
+    settings = load_settings({}, secrets_directory=nowhere)
+
+    assert (settings.mongodb_uri, settings.redis_url) == (None, None)
+    assert (settings.environment, settings.mongodb_database) == ("development", "spotify_ai_agent")
+
+
+def test_every_wrong_variable_is_named_at_once_and_no_value(nowhere: Path) -> None:
+    environ = {**WRONG, "REDIS_URL_FILE": str(nowhere / SECRET)}
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ, secrets_directory=nowhere)
+
+    assert [name for name in (*WRONG, "REDIS_URL") if f"{name}: " not in str(caught.value)] == []
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e400", "86401", "soon"])
+def test_a_duration_that_makes_no_sense_is_refused(seconds: str, nowhere: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"COMPLIANCE_LEASE_SECONDS: .*seconds"):
+        load_settings({"COMPLIANCE_LEASE_SECONDS": seconds}, secrets_directory=nowhere)
+
+
+def test_secrets_are_not_shown_by_repr(nowhere: Path) -> None:
+    environ = {"MONGODB_URI": URI, "REDIS_URL": f"redis://:{SECRET}@r", "SENTRY_DSN": f"https://{SECRET}@s/1"}
+
+    settings = load_settings(environ, secrets_directory=nowhere)
+
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_a_file_variable_brings_the_value(tmp_path: Path, nowhere: Path) -> None:
+    (tmp_path / "uri").write_text(f"{URI}\n")
+
+    settings = load_settings({"MONGODB_URI_FILE": str(tmp_path / "uri")}, secrets_directory=nowhere)
+
+    assert settings.mongodb_uri == SecretStr(URI)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named_by_its_variable(
+    content: bytes | None, tmp_path: Path, nowhere: Path
+) -> None:
+    path = tmp_path / SECRET
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match="REDIS_URL: its file cannot be read") as caught:
+        load_settings({"REDIS_URL_FILE": str(path)}, secrets_directory=nowhere)
+
+    assert SECRET not in str(caught.value)
+
+
+def test_a_file_that_is_not_needed_may_be_missing(nowhere: Path) -> None:
+    environ = {"REDIS_URL_FILE": str(nowhere), "REDIS_URL": "redis://r"}
+
+    assert load_settings(environ, secrets_directory=nowhere).redis_url == SecretStr("redis://r")
+
+
+def test_the_environment_goes_before_the_secrets_directory(tmp_path: Path) -> None:
+    (tmp_path / "MONGODB_URI").write_text("mongodb://from-directory")
+    (tmp_path / "REDIS_URL").write_text("redis://from-directory")
+
+    settings = load_settings({"REDIS_URL": "redis://from-environment"}, secrets_directory=tmp_path)
+
+    assert settings.mongodb_uri == SecretStr("mongodb://from-directory")
+    assert settings.redis_url == SecretStr("redis://from-environment")
+
+
+def test_an_empty_variable_counts_as_absent_and_hides_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "MONGODB_URI").write_text(URI)
+
+    settings = load_settings({"MONGODB_URI": "", "REDIS_URL": ""}, secrets_directory=tmp_path)
+
+    assert (settings.mongodb_uri, settings.redis_url) == (SecretStr(URI), None)
+
+
+def test_a_profile_goes_over_the_environment(in_folder: Path, nowhere: Path) -> None:
+    (in_folder / "staging.env").write_text("MONGODB_DATABASE=of_profile\nREDIS_URL=\nOTHER=1\n")
+
+    settings = load_settings(
+        {"MONGODB_DATABASE": "of_environ", "REDIS_URL": "redis://r"}, profile="staging", secrets_directory=nowhere
+    )
+
+    assert (settings.environment, settings.mongodb_database) == ("staging", "of_profile")
+    assert settings.redis_url == SecretStr("redis://r")
+
+
+def test_a_profile_without_a_file_names_the_environment(in_folder: Path, nowhere: Path) -> None:
+    assert load_settings({}, profile="production", secrets_directory=nowhere).environment == "production"
+
+
+@pytest.mark.parametrize("profile", ["../secrets", "a b", "", "a/b", "prod\n"])
+def test_a_profile_that_is_no_plain_name_is_refused(profile: str, in_folder: Path, nowhere: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--env takes the name of a profile"):
+        load_settings({}, profile=profile, secrets_directory=nowhere)
+
+
+def test_a_profile_that_is_no_text_is_named(in_folder: Path, nowhere: Path) -> None:
+    (in_folder / "staging.env").write_bytes(b"REDIS_URL=\xff")
+
+    with pytest.raises(ConfigurationError, match=r"staging\.env cannot be read"):
+        load_settings({}, profile="staging", secrets_directory=nowhere)
+
+
+def test_unknown_variables_are_ignored(nowhere: Path) -> None:
+    assert load_settings({"COMPLIANCE_UNKNOWN": "1", "PATH": "/bin"}, secrets_directory=nowhere) == Settings()
+
+
+@given(
+    environ=st.fixed_dictionaries(
+        {},
+        optional={
+            "MONGODB_URI": st.just(URI),
+            "MONGODB_DATABASE": st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,47}", fullmatch=True),
+            "COMPLIANCE_BATCH_DOCS": st.integers(1, 5000).map(str),
+            "COMPLIANCE_LEASE_SECONDS": st.floats(0.001, 86_400).map(str),
+            "COMPLIANCE_HOME": st.just("/var/lib/compliance"),
+            "COMPLIANCE_LOG_LEVEL": st.sampled_from(["DEBUG", "ERROR"]),
+        },
+    )
+)
+def test_child_processes_read_the_same_settings(environ: dict[str, str]) -> None:
+    settings = load_settings(environ, secrets_directory=Path("/nowhere"))
+
+    assert load_settings(settings.to_environ(), secrets_directory=Path("/nowhere")) == settings
+    assert set(settings.to_environ()) == set(environ)
+
+
+def test_what_was_not_set_is_not_handed_to_child_processes() -> None:
+    assert Settings.model_validate({"COMPLIANCE_LEASE_SECONDS": timedelta(seconds=2)}).to_environ() == {
+        "COMPLIANCE_LEASE_SECONDS": "2.0"
+    }
+
+
+@pytest.mark.parametrize(
+    ("role", "variable"),
+    [
+        (Role.MIGRATOR, "COMPLIANCE_MIGRATOR_URI"),
+        (Role.SEALER, "COMPLIANCE_SEALER_URI"),
+        (Role.AUDITOR, "COMPLIANCE_AUDITOR_URI"),
+    ],
+)
+def test_each_role_falls_back_to_the_uri_of_the_worker(role: Role, variable: str, nowhere: Path) -> None:
+    shared = load_settings({"MONGODB_URI": URI}, secrets_directory=nowhere)
+    own = load_settings({"MONGODB_URI": URI, variable: "mongodb://own"}, secrets_directory=nowhere)
+
+    assert (shared.uri_for(role), own.uri_for(role)) == (SecretStr(URI), SecretStr("mongodb://own"))
+    assert own.uri_for(Role.WORKER) == SecretStr(URI)
+    assert load_settings({}, secrets_directory=nowhere).uri_for(role) is None

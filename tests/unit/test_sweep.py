@@ -1,0 +1,212 @@
+"""An identifier is found wherever it stands; those of others are not."""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import bson
+import pytest
+from bson import Binary, ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compliance.datamap.subject import Identity
+from compliance.erasure.sweep import _split, compile_needles, holds_value, normalise
+
+IDS = st.binary(min_size=12, max_size=12).map(ObjectId)
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=10)
+CASES: list[Callable[[str], str]] = [str, str.upper, str.lower, str.title]
+FORMS: list[Any] = ["NFC", "NFD", "NFKC", "NFKD"]
+AROUND = [("", ""), ("mail ", "."), ("<", ">"), ("“", "”"), ("«", "»"), ("to=", "&x=1"), ("'", "'"), ("(", "),"),
+          ("mailto:", "?subject=x"), ("—", "—"), ("", "。"), ("*", "*"), ("_", "_"), ("x\u200b", "\u200b"), ("[", "]-"),
+          ("a@b.c;", ";d@e.f"), ("", "…"), ("\n", "\n"), ('"', '"')]  # fmt: skip
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+WORDS = st.text("abcdefghijklmnopqrstuvwxyzéüñßøж", min_size=1, max_size=8)
+ADDRESSES = st.builds("{}.{}+x@{}.org".format, WORDS, WORDS, st.text("abcdefgh", min_size=1, max_size=5))
+
+
+@st.composite
+def hidden(draw: st.DrawFn, value: st.SearchStrategy[Any]) -> dict[str, Any]:
+    """A document that holds a value somewhere."""
+    found: Any = draw(value)
+    for shape in draw(st.lists(st.sampled_from(["list", "dict", "both"]), max_size=4)):
+        if shape != "dict":
+            found = [*draw(st.lists(NUMBERS | KEYS, max_size=2)), found]
+        if shape != "list":
+            found = {"other": draw(KEYS), draw(KEYS): found}
+    return {"_id": draw(st.integers(0, 9)), draw(KEYS.filter(lambda key: key != "_id")): found}
+
+
+@given(oid=IDS, data=st.data())
+def test_an_object_id_is_found_as_value_wherever_it_stands(oid: ObjectId, data: st.DataObject) -> None:
+    assert compile_needles([Identity({"id": oid})]).found_in(bson.encode(data.draw(hidden(st.just(oid)))))
+
+
+@given(
+    oid=IDS,
+    case=st.sampled_from(CASES),
+    around=st.sampled_from([*AROUND, ("uid", "end"), ("abc", "def")]),
+    data=st.data(),
+)
+def test_an_object_id_is_found_as_text_in_any_case(
+    oid: ObjectId, case: Callable[[str], str], around: tuple[str, str], data: st.DataObject
+) -> None:
+    text = case(str(oid)).join(around)
+
+    assert compile_needles([Identity({"id": oid})]).found_in(bson.encode(data.draw(hidden(st.just(text)))))
+
+
+@given(oid=IDS, case=st.sampled_from([str, str.upper]), before=st.sampled_from(["", "user_", "likes/", "uid"]))
+def test_an_object_id_is_found_as_the_name_of_a_field(oid: ObjectId, case: Callable[[str], str], before: str) -> None:
+    document = {"_id": 1, "by_user": {before + case(str(oid)): 1}}
+
+    assert compile_needles([Identity({"id": oid})]).found_in(bson.encode(document))
+
+
+@given(uuid=st.uuids(), subtype=st.sampled_from([3, 4]), stored=st.sampled_from([3, 4]), data=st.data())
+def test_a_uuid_is_found_in_both_subtypes(uuid: UUID, subtype: int, stored: int, data: st.DataObject) -> None:
+    needles = compile_needles([Identity({"id": Binary(uuid.bytes, subtype)})])
+
+    assert needles.found_in(bson.encode(data.draw(hidden(st.just(Binary(uuid.bytes, stored))))))
+
+
+@given(uuid=st.uuids(), case=st.sampled_from([str.upper, str.lower]), around=st.sampled_from([*AROUND, ("uid", "e")]))
+def test_a_uuid_is_found_as_text(uuid: UUID, case: Callable[[str], str], around: tuple[str, str]) -> None:
+    for identity in (Identity({"id": uuid}), Identity({"id": Binary.from_uuid(uuid)})):
+        assert compile_needles([identity]).found_in(bson.encode({"text": case(str(uuid)).join(around)}))
+
+
+@given(
+    address=ADDRESSES, case=st.sampled_from(CASES), form=st.sampled_from(FORMS), around=st.sampled_from(AROUND),
+    data=st.data(),
+)  # fmt: skip
+def test_an_address_is_found_in_any_case_and_form_inside_any_text(
+    address: str, case: Callable[[str], str], form: Any, around: tuple[str, str], data: st.DataObject
+) -> None:
+    text = unicodedata.normalize(form, case(address)).join(around)
+
+    assert compile_needles([Identity({"email": address})]).found_in(bson.encode(data.draw(hidden(st.just(text)))))
+
+
+@pytest.mark.parametrize("address", ["o'brien@x.org", "ann+tag@x.org", "a=b@x.org", "jürgen@müller.example", "a@b"])
+@pytest.mark.parametrize("around", AROUND)
+def test_addresses_with_odd_characters_are_found_too(address: str, around: tuple[str, str]) -> None:
+    needles = compile_needles([Identity({"email": address})])
+
+    assert needles.found_in(bson.encode({"text": address.join(around)}))
+    assert needles.found_in(bson.encode({address.join(around): 1}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["joann@x.org", "jo.ann@x.org", "jo-ann@x.org", "ann@x.org.uk", "ann@x.orgy", "ann@y.x.org", "ann@xorg", "ann@x",
+     "ann x.org", "ann@ x.org", "@x.org", "ann+tag@x.org", "änn@x.org", "ann_b@x.org"],
+)  # fmt: skip
+def test_addresses_of_others_are_not_taken_for_hers(text: str) -> None:
+    assert not compile_needles([Identity({"email": "ann@x.org"})]).found_in(bson.encode({"text": text}))
+
+
+@given(
+    mine=st.tuples(IDS, st.uuids(), ADDRESSES),
+    document=hidden(IDS | IDS.map(str) | st.uuids().map(Binary.from_uuid) | st.uuids().map(str) | ADDRESSES | NUMBERS),
+)
+def test_documents_of_others_are_not_found(mine: tuple[ObjectId, UUID, str], document: dict[str, Any]) -> None:
+    text = unicodedata.normalize("NFKC", str(document)).casefold()
+    needles = compile_needles([Identity(dict(zip("abc", mine, strict=True)))])
+    stated = any(normalise(str(value)) in text for value in mine) or any(
+        repr(form).casefold() in text for form in (mine[0], Binary.from_uuid(mine[1]))
+    )
+
+    assert stated or not needles.found_in(bson.encode(document))
+
+
+@given(st.binary())
+def test_no_bytes_make_it_crash(raw: bytes) -> None:
+    needles = compile_needles([Identity({"a": ObjectId(), "b": "ann@x.org", "c": "u-7", "d": "customer-00000001"})])
+
+    assert needles.found_in(raw) in (True, False)
+
+
+@pytest.mark.parametrize(("value", "found"), [("u-7", True), ("u-77", False), ("xu-7", False), ("see u-7", False)])
+def test_a_short_id_matches_a_whole_value_only(value: str, *, found: bool) -> None:
+    needles = compile_needles([Identity({"id": "u-7"})])
+
+    assert needles.found_in(bson.encode({"list": [{"who": value}]})) is found
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("customer-00000001", True),
+        ("see customer-00000001, please", True),
+        ("/customer-00000001/", True),
+        ("customer-000000012", False),
+        ("xcustomer-00000001", False),
+        ("customer-000000012 and customer-00000001", True),
+    ],
+)
+def test_a_long_id_is_found_in_any_text_but_not_in_a_longer_id(value: str, *, found: bool) -> None:
+    needles = compile_needles([Identity({"id": "customer-00000001"})])
+
+    assert needles.found_in(bson.encode({"text": value})) is found
+
+
+@pytest.mark.parametrize("handle", ["@ann_the_great", "ann smith@home"])
+def test_a_text_that_is_no_address_is_found_as_it_stands(handle: str) -> None:
+    assert compile_needles([Identity({"handle": handle})]).found_in(bson.encode({"a": [handle]}))
+
+
+@given(people=st.lists(st.tuples(IDS, ADDRESSES), min_size=1, max_size=30), data=st.data())
+def test_many_people_are_looked_for_at_once(people: list[tuple[ObjectId, str]], data: st.DataObject) -> None:
+    needles = compile_needles(Identity({"id": oid, "email": address}) for oid, address in people)
+    oid, address = data.draw(st.sampled_from(people))
+
+    assert needles.found_in(bson.encode(data.draw(hidden(st.sampled_from([oid, str(oid), address, f"<{address}>"])))))
+
+
+def test_nobody_is_found_nowhere() -> None:
+    assert not compile_needles([]).found_in(bson.encode({"_id": ObjectId(), "email": "ann@x.org"}))
+
+
+def test_needles_show_no_personal_value() -> None:
+    assert "ann" not in repr(compile_needles([Identity({"email": "ann@x.org", "handle": "ann"})]))
+
+
+@given(st.lists(hidden(NUMBERS | KEYS), max_size=8))
+def test_a_batch_is_split_into_the_documents_that_made_it(documents: list[dict[str, Any]]) -> None:
+    encoded = [bson.encode(document) for document in documents]
+
+    assert [found.raw for found in _split(b"".join(encoded))] == encoded
+
+
+def test_text_without_an_address_costs_one_look() -> None:
+    # 1 MB of base64 took 20 s when every position could begin an address.
+    raw = bson.encode({"blob": "A" * 1_000_000})
+
+    assert not compile_needles([Identity({"email": "ann@x.org"})]).found_in(raw)
+
+
+@given(address=ADDRESSES, case=st.sampled_from(CASES), form=st.sampled_from(FORMS))
+def test_a_located_address_is_compared_whatever_its_form(address: str, case: Callable[[str], str], form: Any) -> None:
+    text = unicodedata.normalize(form, case(address))
+
+    assert holds_value({"contact": {"email": f" {text} "}}, "contact.email", address)
+    assert not holds_value({"contact": {"email": f"x{text}"}}, "contact.email", address)
+    assert not holds_value({"contact": text}, "contact.email", address)
+    assert not holds_value({"contact": {"email": 5}}, "contact.email", address)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "联系li.wei@example.org谢谢",
+        "http://x.org/?q=li.wei%40example.org&n=1",
+        "連絡先LI.WEI@EXAMPLE.ORG",
+        "a li.wei@example.orgです",
+    ],
+)
+def test_an_address_that_stands_right_beside_other_letters_is_found(text: str) -> None:
+    needles = compile_needles([Identity({"email": "Li.Wei@example.org"})])
+
+    assert needles.found_in(bson.encode({"notes": [{"text": text}]}))
