@@ -30,6 +30,7 @@ ALTERING = frozenset(
         "update",
     }
 )
+ESCALATING = frozenset({"applyOps", "changePassword", "createUser", "grantRole"})  # wherever they are granted
 
 
 class Role(StrEnum):
@@ -116,6 +117,8 @@ def _allow(database: str, collection: str, *actions: str) -> Privilege:
 def altering_actions(granted: Iterable[Privilege], database: str) -> frozenset[str]:
     """Return the actions among *granted* that could alter or remove an entry of the audit log of *database*.
 
+    Who administers users or roles could grant the rest to itself, so those actions count, too.
+
     Args:
         granted: ``authInfo.authenticatedUserPrivileges`` of the server's ``connectionStatus``.
         database: Name of the application database.
@@ -123,9 +126,8 @@ def altering_actions(granted: Iterable[Privilege], database: str) -> frozenset[s
     return frozenset(
         action
         for privilege in granted
-        if _covers(privilege["resource"], f"{database}_audit")
         for action in privilege["actions"]
-        if action in ALTERING
+        if action in ESCALATING or (action in ALTERING and _covers(privilege["resource"], f"{database}_audit"))
     )
 
 

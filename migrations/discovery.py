@@ -27,8 +27,8 @@ COMPUTING = (
 ALLOWED_IMPORTS = (*OURS, *COMPUTING, "__future__")
 
 
-def discover(folder: Path) -> tuple[Revision, ...]:
-    """Return every revision of *folder* in order.
+def discover(folder: Path, *, foundation: Path | None = None) -> tuple[Revision, ...]:
+    """Return every revision of *folder* in order, after the *foundation* that every folder stands on.
 
     Raises:
         MigrationError: For a file whose name does not fit (nothing is skipped in silence), two scripts of one number
@@ -37,6 +37,8 @@ def discover(folder: Path) -> tuple[Revision, ...]:
     if not folder.is_dir():
         raise MigrationError(f"the migrations folder {folder.name} does not exist; set COMPLIANCE_MIGRATIONS")
     files = sorted(path for path in folder.glob("*.py") if path.name not in IGNORED)
+    if foundation is not None and foundation.name not in {path.name for path in files}:
+        files.insert(0, foundation)
     revisions = sorted((_load(path) for path in files), key=lambda revision: revision.order)
     _refuse_duplicates(revisions)
     return tuple(revisions)

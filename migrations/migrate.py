@@ -10,10 +10,12 @@ from compliance.datamap.model import load_data_map
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
 from compliance.mongo import Databases, open_client
 from compliance.roles import Grants, Role
-from compliance.settings import Settings, load_settings
+from compliance.settings import MIGRATIONS, Settings, load_settings
 from migrations.context import Report
 from migrations.discovery import discover
 from migrations.runner import Runner
+
+FOUNDATION = MIGRATIONS / "v000_pre_foundation.py"
 
 
 def build_runner(settings: Settings, databases: Databases, *, actor: str, report: Report) -> Runner:
@@ -21,7 +23,7 @@ def build_runner(settings: Settings, databases: Databases, *, actor: str, report
     data_map = load_data_map(settings.data_map)
     return Runner(
         databases=databases,
-        revisions=discover(settings.migrations),
+        revisions=discover(settings.migrations, foundation=FOUNDATION),
         grants=Grants(erasable=data_map.writable(), importable=data_map.imports),
         clock=SystemClock(),
         actor=actor,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compliance.errors import IrreversibleMigration, MigrationError, RevisionEdited, UnknownName
-from migrations.revision import Revision
+from migrations.revision import Phase, Revision
 
 ZERO = "zero"
+FOUNDATION = (1, Phase.PRE, "")  # before everything that is numbered 001
 
 
 class Direction(StrEnum):
@@ -64,7 +65,9 @@ def plan_up(revisions: Sequence[Revision], applied: Mapping[str, str], target: s
 def plan_down(
     revisions: Sequence[Revision], applied: Mapping[str, str], target: str, *, begun: Collection[str] = ()
 ) -> Plan:
-    """Return what has to be undone so that *target* is the last applied revision; ``zero`` undoes all that can be.
+    """Return what has to be undone so that *target* is the last applied revision.
+
+    ``zero`` undoes every script; the foundation (number 000) stays, with the audit log and the history in it.
 
     Args:
         revisions: Every script of the folder.
@@ -76,11 +79,11 @@ def plan_down(
         IrreversibleMigration: Naming the revision on the way that says why it stays.
     """
     check(revisions, applied)
-    end = None if target == ZERO else _last_match(revisions, target).order
+    end = FOUNDATION if target == ZERO else _last_match(revisions, target).order
     undo = [
         revision
         for revision in reversed(revisions)
-        if (revision.name in applied or revision.name in begun) and (end is None or revision.order > end)
+        if (revision.name in applied or revision.name in begun) and revision.order > end
     ]
     for revision in undo:
         if revision.irreversible:

@@ -122,7 +122,7 @@ def test_up_and_down_to_zero_are_mirror_images(revisions: tuple[Revision, ...], 
     up = plan_up(revisions, {}, target).revisions
     there = applied(*names(up))
 
-    assert plan_down(revisions, there, "zero").revisions == tuple(reversed(up))
+    assert plan_down(revisions, there, "zero").revisions == tuple(reversed([one for one in up if one.number]))
     assert up + plan_up(revisions, there).revisions == revisions
 
 

@@ -6,7 +6,17 @@ import pytest
 import yaml
 
 from compliance.datamap.model import load_data_map
-from compliance.roles import ALTERING, AUDIT_LOG, Grants, Privilege, Role, altering_actions, privileges, role_name
+from compliance.roles import (
+    ALTERING,
+    AUDIT_LOG,
+    ESCALATING,
+    Grants,
+    Privilege,
+    Role,
+    altering_actions,
+    privileges,
+    role_name,
+)
 from compliance.settings import DATA_MAP
 from migrations.ops.foundation import OWN
 
@@ -67,7 +77,13 @@ def test_a_right_to_alter_is_found_however_wide_it_was_granted(action: str, reso
     ],
 )
 def test_a_right_elsewhere_is_no_right_on_the_audit_log(resource: dict[str, Any]) -> None:
-    assert altering_actions([{"resource": resource, "actions": sorted(ALTERING)}], "app") == frozenset()
+    assert altering_actions([{"resource": resource, "actions": sorted(ALTERING - ESCALATING)}], "app") == frozenset()
+
+
+@pytest.mark.parametrize("action", sorted(ESCALATING))
+@pytest.mark.parametrize("resource", [{"cluster": True}, {"db": "admin", "collection": ""}, {"db": "app_compliance"}])
+def test_a_right_to_take_more_rights_counts_wherever_it_was_granted(action: str, resource: dict[str, Any]) -> None:
+    assert altering_actions([{"resource": resource, "actions": [action]}], "app") == {action}
 
 
 @pytest.mark.parametrize("role", [Role.WORKER, Role.MIGRATOR])
