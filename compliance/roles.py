@@ -76,7 +76,7 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
                 _allow(audit, "audit_checkpoints", "insert"),
                 _allow(own, "jobs", "find", "insert", "update"),
                 _allow(own, "watch_tokens", "find", "insert", "update"),
-                _allow(own, "erasure_requests", "find"),
+                _allow(own, "", "find", "changeStream"),
             ]
         case Role.AUDITOR:
             return [_allow(audit, "", "listCollections", *READ), _allow(own, "", "listCollections", *READ)]

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from compliance.datamap.model import DataMap
 from compliance.datamap.subject import parse_subject_id, to_text
+from compliance.erasure.stage import COMPLETE, REQUESTS
 from compliance.errors import InvalidPayload
 
 QUEUES = (
@@ -30,12 +31,34 @@ class FollowUp:
     payload: Mapping[str, Any] = field(hash=False)
 
 
-def pipeline(data_map: DataMap) -> list[dict[str, Any]]:
-    """Return the change stream stages that let pass what ``route`` looks at, without any document."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A change stream to follow: of the application database, or of ours."""
+
+    database: Literal["app", "compliance"]
+    stages: list[dict[str, Any]] = field(hash=False)
+    full_document: Literal["updateLookup"] | None = None
+
+
+def sources(data_map: DataMap) -> tuple[Source, ...]:
+    """Return what to follow; the stages let pass what ``route`` looks at, and no document of the application.
+
+    Where a root document is not known by its ``_id``, its deletion does not tell whom it was about: then the completed
+    request does.
+    """
     root = {"operationType": "delete", "ns.coll": data_map.subject.collection}
     schema = {"operationType": {"$in": list(SCHEMA_EVENTS)}}
     slim = {"operationType": 1, "ns": 1, "documentKey": 1, "clusterTime": 1}
-    return [{"$match": {"$or": [root, schema]}}, {"$project": slim}]
+    app = Source("app", [{"$match": {"$or": [root, schema]}}, {"$project": slim}])
+    if data_map.root_key.path == "_id":
+        return (app,)
+    done = {
+        "operationType": "update",
+        "ns.coll": REQUESTS,
+        "updateDescription.updatedFields.state": {"$in": [stage.value for stage in COMPLETE]},
+    }
+    subject = {"operationType": 1, "ns": 1, "fullDocument.subject_id": 1}
+    return (app, Source("compliance", [{"$match": done}, {"$project": subject}], "updateLookup"))
 
 
 def route(change: Mapping[str, Any], data_map: DataMap) -> FollowUp | None:
@@ -45,7 +68,7 @@ def route(change: Mapping[str, Any], data_map: DataMap) -> FollowUp | None:
     """
     request_id = f"watch-{hashlib.sha256(str(change['_id']).encode()).hexdigest()[:24]}"
     kind = change["operationType"]
-    if kind == "delete" and change["ns"]["coll"] == data_map.subject.collection:
+    if kind in ("delete", "update"):
         subject_id = _subject_of(change, data_map)
         if subject_id is None:
             return None
@@ -57,11 +80,18 @@ def route(change: Mapping[str, Any], data_map: DataMap) -> FollowUp | None:
 
 
 def _subject_of(change: Mapping[str, Any], data_map: DataMap) -> str | None:
-    """Return the id of the person that *change* is about, None where its ``_id`` does not tell."""
-    if data_map.root_key.path != "_id":
+    """Return the id of the person who is gone after *change*, None where it does not tell of one."""
+    collection = change["ns"]["coll"]
+    if change["operationType"] == "delete" and collection == data_map.subject.collection:
+        found = change["documentKey"]["_id"] if data_map.root_key.path == "_id" else None
+    elif change["operationType"] == "update" and collection == REQUESTS:
+        found = (change.get("fullDocument") or {}).get("subject_id")
+    else:
+        found = None
+    if found is None:
         return None
     try:
-        text = to_text(change["documentKey"]["_id"])
+        text = to_text(found)
         parse_subject_id(text, data_map)
     except (InvalidPayload, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""The watcher: change events of the application database become follow-up jobs, each exactly once.
+"""The watcher: change events become follow-up jobs, each exactly once.
 
 The jobs of a batch and the resume token commit in one transaction, and only then are the jobs published; a crash
 before the commit repeats the batch, a crash after it leaves the publishing to the sweeper.
@@ -8,7 +8,9 @@ Document shape (``watch_tokens``)::
     {_id: <database>, token: object, updated_at: date}
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,9 +21,9 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from compliance.errors import ResumeTokenLost, StoreUnavailable
 from compliance.jobs.job import Job
-from compliance.mongo import Document, Session, translate
+from compliance.mongo import Db, Document, Session, translate
 from worker.job import submit
-from worker.routing import FollowUp, coalesce, pipeline, route
+from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.services import Services
 from worker.tasks import JOBS
 from worker.telemetry import report_error
@@ -32,48 +34,72 @@ TOKENS = "watch_tokens"
 BATCH_EVENTS = 200
 AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
+PAUSE = timedelta(seconds=1)
 HISTORY_LOST = (286, 280)
 BASELINE = {"cause": "change"}
 
 
+def watch_all(services: Services, should_stop: Callable[[], bool]) -> None:
+    """Follow every source of the data map, each in a thread of its own, until asked to stop or until one fails.
+
+    Raises:
+        ComplianceError: What one of them could not recover from; the others are stopped.
+    """
+    failed = threading.Event()
+    watchers = [
+        Watcher(services, source, lambda: should_stop() or failed.is_set()) for source in sources(services.data_map)
+    ]
+    with ThreadPoolExecutor(len(watchers)) as pool:
+        running = [pool.submit(watcher.run) for watcher in watchers]
+        for ended in as_completed(running):
+            if ended.exception() is not None:
+                failed.set()
+    for ended in running:
+        ended.result()
+
+
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Follows the change stream of one application database."""
+    """Follows one change stream; see ``watch_all``."""
 
     services: Services
+    source: Source
     should_stop: Callable[[], bool]
+
+    @property
+    def database(self) -> Db:
+        """The database whose changes are followed; its name is the id of the token."""
+        databases = self.services.databases
+        return databases.app if self.source.database == "app" else databases.compliance
 
     def run(self) -> None:
         """Follow the stream until asked to stop; MongoDB may go away and come back meanwhile."""
-        attempt = 0
         while not self.should_stop():
             try:
                 self._follow()
-                attempt = 0
-            except OperationFailure as error:
-                if error.code not in HISTORY_LOST:
-                    raise translate(error) from None
-                self._start_over()
             except (StoreUnavailable, PyMongoError) as error:
-                attempt += 1
+                if isinstance(error, OperationFailure) and error.code in HISTORY_LOST:
+                    self._start_over()
+                    continue
+                ours = translate(error) if isinstance(error, PyMongoError) else error
+                if not isinstance(ours, StoreUnavailable):
+                    raise ours from None
                 log.warning("watch.interrupted", error=type(error).__name__)
-                self.services.clock.sleep(timedelta(seconds=min(5.0, 0.2 * 2**attempt)))
+                self.services.clock.sleep(PAUSE)
 
     def _follow(self) -> None:
-        databases = self.services.databases
         token = self._saved_token()
-        if token is None:
-            log.info("watch.baseline")
-        with databases.app.watch(
-            pipeline(self.services.data_map),
+        with self.database.watch(
+            self.source.stages,
+            self.source.full_document,
             resume_after=token,
             show_expanded_events=True,
             max_await_time_ms=AWAIT_MS,
             batch_size=BATCH_EVENTS,
         ) as stream:
             if token is None:
-                self._commit(stream.resume_token, [self._baseline()])
-            log.info("watch.following", database=databases.name)
+                self._commit(stream.resume_token, self._baseline())
+            log.info("watch.following", database=self.database.name)
             self._read(stream)
 
     def _read(self, stream: ChangeStream[Document]) -> None:
@@ -100,7 +126,7 @@ class Watcher:
             jobs.clear()
             jobs.extend(self._record(found, session) for found in follow_ups)
             self.services.databases.compliance[TOKENS].update_one(
-                {"_id": self.services.databases.name},
+                {"_id": self.database.name},
                 {"$set": {"token": token, "updated_at": now}},
                 upsert=True,
                 session=session,
@@ -122,7 +148,7 @@ class Watcher:
         )
 
     def _saved_token(self) -> Mapping[str, Any] | None:
-        saved = self.services.databases.compliance[TOKENS].find_one({"_id": self.services.databases.name})
+        saved = self.services.databases.compliance[TOKENS].find_one({"_id": self.database.name})
         return saved["token"] if saved else None
 
     def _start_over(self) -> None:
@@ -130,11 +156,13 @@ class Watcher:
         lost = ResumeTokenLost(
             "the oplog no longer reaches back to the last change event; everything is checked instead"
         )
-        log.error("watch.history_lost", database=self.services.databases.name)
+        log.error("watch.history_lost", database=self.database.name)
         report_error(lost, kind="watcher", request_id="none")
         tokens = self.services.databases.compliance[TOKENS]
-        tokens.update_one({"_id": self.services.databases.name}, {"$set": {"token": None}})
+        tokens.update_one({"_id": self.database.name}, {"$set": {"token": None}})
 
-    def _baseline(self) -> FollowUp:
-        moment = self.services.clock.now().isoformat()
-        return FollowUp("health.check", f"watch-baseline-{moment}", BASELINE)
+    def _baseline(self) -> list[FollowUp]:
+        """Look at everything once; one source asks for it."""
+        if self.source.database != "app":
+            return []
+        return [FollowUp("health.check", f"watch-baseline-{self.services.clock.now().isoformat()}", BASELINE)]

@@ -17,7 +17,8 @@ from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.holds import Holds
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import Step, compile_steps, update_for
-from compliance.erasure.request import Requests, Stage
+from compliance.erasure.request import Requests
+from compliance.erasure.stage import Stage
 from compliance.erasure.sweep import compile_needles, sweep
 from compliance.errors import ConfigurationError, ErasureIncomplete, LegalHoldActive, UnknownSubject
 from compliance.jobs.run import Effect, Outcome, Run

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.model import DataMap
 from compliance.datamap.subject import Identity
-from compliance.erasure.request import COMPLETE, REQUESTS
+from compliance.erasure.stage import COMPLETE, REQUESTS
 from compliance.erasure.sweep import Needles, compile_needles
 from compliance.errors import InvalidPayload, RejectedError, StepRefused, UnknownName
 from compliance.jobs.run import Outcome, Run

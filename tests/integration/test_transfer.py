@@ -33,7 +33,7 @@ from faults import Died, mortal
 from waiting import wait_until
 
 from compliance.audit.verify import verify
-from compliance.erasure.request import REQUESTS
+from compliance.erasure.stage import REQUESTS
 from compliance.jobs.job import Job
 from compliance.mongo import Databases, Document
 from compliance.transfer.manifest import open_package

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -12,15 +13,17 @@ from faults import Died, mortal
 from waiting import wait_until
 
 from compliance.clock import SystemClock
+from compliance.datamap.model import Key, KeyType
 from compliance.roles import Role
-from worker.watcher import Watcher
+from worker.routing import sources
+from worker.watcher import Watcher, watch_all
 
 
 @contextmanager
-def watching(deployment: Deployment) -> Iterator[None]:
+def watching(deployment: Deployment, **changes: Any) -> Iterator[None]:
     stop = threading.Event()
-    watcher = Watcher(deployment.services(Role.SEALER), stop.is_set)
-    thread = threading.Thread(target=watcher.run)
+    services = replace(deployment.services(Role.SEALER), **changes)
+    thread = threading.Thread(target=watch_all, args=(services, stop.is_set))
     before = token(deployment)
     thread.start()
     try:
@@ -68,6 +71,25 @@ def test_a_person_who_goes_away_asks_whether_all_is_gone(deployment: Deployment)
     assert deployment.published[-1].payload == residual_check(person)
 
 
+def test_where_the_root_is_not_known_by_its_id_the_completed_request_asks(deployment: Deployment) -> None:
+    data_map = deployment.services().data_map
+    keys = {**data_map.subject.keys, "user_id": Key(path="person.id", type=KeyType.OBJECT_ID)}
+    other = data_map.model_copy(update={"subject": data_map.subject.model_copy(update={"keys": keys})})
+    requests, person = deployment.admin.compliance["erasure_requests"], ObjectId()
+    requests.insert_one({"_id": "r-1", "subject_id": person, "state": "executing"})
+    with watching(deployment, data_map=other):
+        wait_until(lambda: tokens(deployment) == 2, timeout=20, what="both streams are followed")
+        deployment.admin.app["users"].delete_one({"_id": add_person(deployment)})
+        requests.update_one({"_id": "r-1"}, {"$set": {"state": "completed"}})
+        wait_until(lambda: bool(follow_ups(deployment)), timeout=10, what="a follow-up is recorded")
+
+    assert follow_ups(deployment) == [residual_check(person)]
+
+
+def tokens(deployment: Deployment) -> int:
+    return deployment.admin.compliance["watch_tokens"].count_documents({})
+
+
 def test_a_lost_index_is_noticed_and_named(deployment: Deployment) -> None:
     with watching(deployment):
         deployment.admin.app["users"].drop_index("ix_user_email")
@@ -102,7 +124,7 @@ def test_a_watcher_that_dies_around_its_commit_loses_and_repeats_nothing(
     services = deployment.services(Role.SEALER)
     dying = replace(services, databases=mortal(services.databases, at=1, committed=committed))
     with pytest.raises(Died):
-        Watcher(dying, lambda: False).run()
+        Watcher(dying, sources(dying.data_map)[0], lambda: False).run()
 
     with watching(deployment):
         wait_until(lambda: bool(follow_ups(deployment)), timeout=10, what="a follow-up is recorded")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.erasure.request import COMPLETE, NEXT, Stage, due_date
+from compliance.erasure.stage import COMPLETE, NEXT, Stage, due_date
 
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - as the strategy asks
 

@@ -13,7 +13,7 @@ from compliance.health import CHECKS
 from compliance.jobs.job import to_request_id
 from compliance.settings import DATA_MAP
 from worker.job import parse
-from worker.routing import QUEUES, SCHEMA_EVENTS, FollowUp, coalesce, pipeline, route
+from worker.routing import QUEUES, SCHEMA_EVENTS, FollowUp, coalesce, route, sources
 from worker.tasks import JOBS
 
 REFERENCE = load_data_map(DATA_MAP)
@@ -97,7 +97,7 @@ def test_what_is_asked_for_is_a_message_that_its_kind_takes(change: dict[str, An
 
 
 def test_the_stream_lets_pass_what_is_routed_and_no_document() -> None:
-    match, project = (next(iter(stage.values())) for stage in pipeline(REFERENCE))
+    match, project = (next(iter(stage.values())) for stage in sources(REFERENCE)[0].stages)
 
     assert match == {
         "$or": [{"operationType": "delete", "ns.coll": "users"}, {"operationType": {"$in": list(SCHEMA_EVENTS)}}]

@@ -9,7 +9,7 @@ import typer
 
 from compliance.datamap.subject import parse_subject_id, to_text
 from compliance.erasure.holds import Holds
-from compliance.erasure.request import REQUESTS
+from compliance.erasure.stage import REQUESTS
 from compliance.errors import UnknownName
 from compliance.mongo import driver_errors
 from worker.cli.runtime import (

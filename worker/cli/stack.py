@@ -14,7 +14,7 @@ from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
 from worker.telemetry import configure_logging, configure_sentry
 from worker.up import running_system
-from worker.watcher import Watcher
+from worker.watcher import watch_all
 
 
 def up(
@@ -52,7 +52,7 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
         configure_logging(settings.log_level)
         configure_sentry(settings)
         refuse_excess(services.databases)
-        Watcher(services, stop.is_set).run()
+        watch_all(services, stop.is_set)
 
 
 def _say(line: str) -> None:

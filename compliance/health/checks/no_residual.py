@@ -3,7 +3,7 @@
 from compliance.datamap.subject import Identity
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import compile_steps
-from compliance.erasure.request import COMPLETE, REQUESTS
+from compliance.erasure.stage import COMPLETE, REQUESTS
 from compliance.erasure.sweep import compile_needles, sweep
 from compliance.health.check import CHECKS, Finding, Scope
 from compliance.mongo import driver_errors

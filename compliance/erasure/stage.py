@@ -1,0 +1,39 @@
+"""The stages of an erasure request and the moves between them; pure."""
+
+import calendar
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+REQUESTS = "erasure_requests"
+
+
+class Stage(StrEnum):
+    """Where a request stands."""
+
+    RECEIVED = "received"
+    PLANNED = "planned"
+    EXECUTING = "executing"
+    COMPLETED = "completed"
+    COMPLETED_WITH_RETENTION = "completed_with_retention"
+    RESIDUAL_FOUND = "residual_found"
+    REJECTED = "rejected"
+
+
+COMPLETE = (Stage.COMPLETED, Stage.COMPLETED_WITH_RETENTION)
+NEXT: Mapping[Stage, tuple[Stage, ...]] = {
+    Stage.RECEIVED: (Stage.PLANNED, Stage.REJECTED),
+    Stage.PLANNED: (Stage.EXECUTING, Stage.REJECTED),
+    Stage.EXECUTING: (Stage.EXECUTING, Stage.RESIDUAL_FOUND, Stage.REJECTED, *COMPLETE),
+    Stage.RESIDUAL_FOUND: (Stage.EXECUTING,),
+}
+
+
+def due_date(received: datetime) -> datetime:
+    """Return the last day to answer: one calendar month later, or the last day of a shorter month.
+
+    Source: GDPR Art. 12(3).
+    """
+    year, month = received.year + received.month // 12, received.month % 12 + 1
+    day = min(received.day, calendar.monthrange(year, month)[1])
+    return received.replace(year=year, month=month, day=day)
