@@ -30,7 +30,7 @@ ALTERING = frozenset(
         "update",
     }
 )
-ESCALATING = frozenset({"applyOps", "changePassword", "createUser", "grantRole"})  # wherever they are granted
+ESCALATING = frozenset({"applyOps", "changePassword", "createUser", "grantRole"})
 
 
 class Role(StrEnum):
@@ -127,8 +127,16 @@ def altering_actions(granted: Iterable[Privilege], database: str) -> frozenset[s
         action
         for privilege in granted
         for action in privilege["actions"]
-        if action in ESCALATING or (action in ALTERING and _covers(privilege["resource"], f"{database}_audit"))
+        if _matters(action, privilege["resource"], f"{database}_audit")
     )
+
+
+def _matters(action: str, resource: dict[str, Any], audit: str) -> bool:
+    if action in ALTERING and _covers(resource, audit):
+        return True
+    # Who administers another database only can grant nothing beyond that database.
+    everywhere = bool(resource.get("cluster") or resource.get("anyResource"))
+    return action in ESCALATING and (everywhere or resource.get("db") in ("", "admin", audit))
 
 
 def _covers(resource: dict[str, Any], audit: str) -> bool:

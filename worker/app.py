@@ -18,6 +18,7 @@ from compliance.jobs.job import Job
 from compliance.mongo import Databases
 from compliance.provision import refuse_excess
 from compliance.settings import Settings
+from worker.broker import repair_closed_channels
 from worker.job import JobKind, receive
 from worker.resume import TASK as SWEEP
 from worker.resume import sweep
@@ -90,6 +91,10 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            "max_retries": 1,  # a doorbell that cannot be rung is soon given up; the sweeper rings again
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.2,
         },
         accept_content=["json"],
         task_serializer="json",
@@ -126,6 +131,7 @@ def create_app(settings: Settings, *, broker_url: str, build: Callable[[Celery, 
         broker_url: Where messages are.
         build: Makes the services of one process.
     """
+    repair_closed_channels()
     app = Celery("compliance", set_as_current=False)
     configure(app, settings, broker_url=broker_url)
     stop = StopFlag()

@@ -135,6 +135,19 @@ def test_a_message_that_the_broker_lost_is_made_good_by_the_sweeper(system: Syst
     assert whole_database(system) == expected(system, subject)
 
 
+def test_a_worker_goes_on_when_the_broker_was_away(system: System) -> None:
+    first, second = system.seeded.subjects[:2]
+    system.start("worker", "beat")
+    ask(system, first)
+    system.wait_for(lambda: is_done(system), "the erasure is done")
+    system.deployment.stack.valkey.kill()
+    system.deployment.stack.valkey.start()
+    system.compliance("erasure", "request", str(second), "--request-id", "ticket-4712")
+    system.wait_for(lambda: is_done(system, "ticket-4712"), "the worker is back", timeout=90)
+
+    assert system.request("ticket-4712")["state"] == "completed_with_retention"
+
+
 def test_no_personal_value_is_found_anywhere_but_in_the_database(system: System) -> None:
     erased, parked = system.seeded.subjects[:2]
     values = oracle.personal_values(system.seeded.documents, erased) | oracle.personal_values(
