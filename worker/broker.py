@@ -7,9 +7,9 @@ connecting again. With the repair it fails with the error of a lost connection.
 Source: celery/kombu issue 582. To be removed when kombu does this itself.
 """
 
+from importlib.metadata import version
 from typing import Any
 
-import kombu
 from kombu.transport import redis as transport
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
@@ -19,7 +19,7 @@ REPAIRED_VERSIONS = ("5.7.",)
 def repair_closed_channels() -> None:
     """Make channels of a closed connection fail as such; does nothing for other versions, or the second time."""
     channel: Any = transport.Channel
-    if not kombu.__version__.startswith(REPAIRED_VERSIONS) or hasattr(channel, "is_repaired"):
+    if not version("kombu").startswith(REPAIRED_VERSIONS) or hasattr(channel, "is_repaired"):
         return
     original = channel._connparams  # noqa: SLF001 - what is repaired
 
