@@ -8,6 +8,7 @@
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
      ├ StepRefused           HALT     the server refused an operation for good
+     ├ JobKillsWorkers       HALT     a job whose workers vanish
      ├ DuplicateEntry        HALT     (a repeat that was expected is caught by its caller)
      └ ConfigurationError    HALT     (exit 78)
 
@@ -138,6 +139,10 @@ class StepFailed(MigrationError):
 
 class StepRefused(ComplianceError):
     """The server refused an operation, and would again; the message holds its code, never its text."""
+
+
+class JobKillsWorkers(ComplianceError):
+    """A job whose workers vanish one after the other without committing anything."""
 
 
 class DuplicateEntry(ComplianceError):

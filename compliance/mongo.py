@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any, TypeVar
 
+import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import MongoClient  # noqa: TID251 - this is the one place
 from pymongo.client_session import ClientSession
@@ -28,6 +29,7 @@ Session = ClientSession
 CODEC = CodecOptions(document_class=dict[str, Any], tz_aware=True, tzinfo=UTC)
 SCHEMES = ("mongodb://", "mongodb+srv://")
 UNAUTHORIZED = 13
+TRANSACTION_LIMIT = timedelta(seconds=30)
 AUTHENTICATION_FAILED = 18
 DOCUMENT_VALIDATION_FAILED = 121
 
@@ -63,9 +65,13 @@ class Databases:
         """Run *work* in one majority transaction and return what it returned.
 
         *work* may run several times (write conflicts, failover), so it must have no effect outside MongoDB. When the
-        result of a commit is unknown only the commit is repeated, never the body.
+        result of a commit is unknown only the commit is repeated, never the body. Given up after 30 seconds.
         """
-        with driver_errors(), self.client.start_session() as session:
+        with (
+            driver_errors(),
+            pymongo.timeout(TRANSACTION_LIMIT.total_seconds()),
+            self.client.start_session() as session,
+        ):
             return session.with_transaction(
                 work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
             )

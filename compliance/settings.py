@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from compliance.errors import ConfigurationError
@@ -22,6 +22,29 @@ MIGRATIONS = PACKAGE.parent / "migrations" / "versions"
 DATA_MAP = PACKAGE / "datamap" / "reference.yaml"
 
 DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$")]
+MONGODB = r"^mongodb(\+srv)?://.+"
+BROKER = r"^(redis|rediss|sentinel|amqp|amqps|memory)://.*"
+DSN = r"^https?://[^@/]+@[^/]+/.+"
+
+
+def _one_name(value: object) -> object:
+    name = value.strip().casefold() if isinstance(value, str) else value
+    return "production" if name == "prod" else name
+
+
+def _like(pattern: str, example: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        if not re.fullmatch(pattern, value.get_secret_value(), re.DOTALL):
+            raise ValueError(f"expected {example}")
+        return value
+
+    return AfterValidator(check)
+
+
+Environment = Annotated[str, BeforeValidator(_one_name), StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")]
+MongoUri = Annotated[SecretStr, _like(MONGODB, "mongodb://user:password@host:port/?replicaSet=rs0")]
+BrokerUrl = Annotated[SecretStr, _like(BROKER, "redis://:password@host:port/0")]
+SentryDsn = Annotated[SecretStr, _like(DSN, "https://key@host/project")]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -54,15 +77,15 @@ class Settings(BaseSettings):
         frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True, env_ignore_empty=True
     )
 
-    environment: str = Field("development", alias="COMPLIANCE_ENV")
-    mongodb_uri: SecretStr | None = Field(None, alias="MONGODB_URI")
+    environment: Environment = Field("development", alias="COMPLIANCE_ENV")
+    mongodb_uri: MongoUri | None = Field(None, alias="MONGODB_URI")
     mongodb_database: DatabaseName = Field("spotify_ai_agent", alias="MONGODB_DATABASE")
-    migrator_uri: SecretStr | None = Field(None, alias="COMPLIANCE_MIGRATOR_URI")
-    sealer_uri: SecretStr | None = Field(None, alias="COMPLIANCE_SEALER_URI")
-    auditor_uri: SecretStr | None = Field(None, alias="COMPLIANCE_AUDITOR_URI")
-    admin_uri: SecretStr | None = Field(None, alias="COMPLIANCE_ADMIN_URI")
-    redis_url: SecretStr | None = Field(None, alias="REDIS_URL")
-    sentry_dsn: SecretStr | None = Field(None, alias="SENTRY_DSN")
+    migrator_uri: MongoUri | None = Field(None, alias="COMPLIANCE_MIGRATOR_URI")
+    sealer_uri: MongoUri | None = Field(None, alias="COMPLIANCE_SEALER_URI")
+    auditor_uri: MongoUri | None = Field(None, alias="COMPLIANCE_AUDITOR_URI")
+    admin_uri: MongoUri | None = Field(None, alias="COMPLIANCE_ADMIN_URI")
+    redis_url: BrokerUrl | None = Field(None, alias="REDIS_URL")
+    sentry_dsn: SentryDsn | None = Field(None, alias="SENTRY_DSN")
     home: Path | None = Field(None, alias="COMPLIANCE_HOME")
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
     migrations: Path = Field(MIGRATIONS, alias="COMPLIANCE_MIGRATIONS")

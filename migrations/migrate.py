@@ -35,16 +35,21 @@ def build_runner(settings: Settings, databases: Databases, *, actor: str, report
 
 def main(arguments: Sequence[str]) -> int:
     """Apply what is pending, or go down to a target; return the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.down and not options.to:
+        parser.error("--down needs --to TARGET, or --to zero")
     try:
         settings = load_settings(os.environ, profile=options.env)  # noqa: TID251 - a composition root
         uri = settings.uri_for(Role.MIGRATOR)
         if uri is None:
-            raise ConfigurationError("set MONGODB_URI; for the embedded stack use `compliance migrate up`")
+            raise ConfigurationError(
+                "set COMPLIANCE_MIGRATOR_URI to a connection string of the migrator (or MONGODB_URI)"
+            )
         with open_client(uri.get_secret_value(), app_name="compliance-migrations") as client:
             runner = build_runner(settings, Databases(client, settings.mongodb_database), actor="cli", report=_report)
             if options.down:
-                done = runner.down(options.to or "", dry_run=options.dry_run, drop_data=options.drop_data)
+                done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
             else:
                 done = runner.up(options.to, dry_run=options.dry_run)
     except ComplianceError as error:

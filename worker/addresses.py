@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compliance.errors import ConfigurationError
+from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.roles import Role
 from compliance.settings import Settings
-from worker.embedded import Endpoints, find_stack, resolve_home
+from worker.embedded import Endpoints, find_stack, is_locked, resolve_home
 
 EMBEDDED_REFUSED = "production"
 
@@ -58,7 +58,10 @@ class Addresses:
     def _stack(self) -> Endpoints:
         if self.settings.environment == EMBEDDED_REFUSED:
             raise ConfigurationError("in production set MONGODB_URI and REDIS_URL; the embedded stack is refused")
-        endpoints = self.endpoints or find_stack(resolve_home(self.settings.home))
+        home = resolve_home(self.settings.home)
+        endpoints = self.endpoints or find_stack(home)
+        if endpoints is None and is_locked(home):
+            raise StoreUnavailable("the embedded stack is starting or stopping, or a server of it does not answer")
         if endpoints is None:
             raise ConfigurationError(
                 "no MONGODB_URI and REDIS_URL, and no embedded stack is running; "

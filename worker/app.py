@@ -15,7 +15,6 @@ from kombu import Queue
 
 from compliance.errors import ComplianceError, StoreUnavailable
 from compliance.jobs.job import Job
-from compliance.mongo import Databases
 from compliance.provision import refuse_excess
 from compliance.settings import Settings
 from worker.broker import repair_closed_channels
@@ -57,6 +56,7 @@ class HiddenRequest(Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.name = self._type  # type: ignore[attr-defined,misc]  # the stubs differ; not the name a sender gave it
         self._argsrepr = self._kwargsrepr = HIDDEN
         self._request_dict.update(argsrepr=HIDDEN, kwargsrepr=HIDDEN)  # type: ignore[attr-defined]  # missing in the stubs
 
@@ -86,7 +86,7 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_transport_options={
-            "visibility_timeout": 3600,  # a safety net; jobs are resumed by lease, not by redelivery
+            "visibility_timeout": 600,  # for messages that no job was recorded of; for others a repeat is harmless
             "socket_timeout": 15,  # without it, publishing over a half-open connection waits for ever
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
@@ -103,7 +103,7 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
         task_ignore_result=True,  # results live in the ledger; in Redis they would be one more copy
         result_backend=None,
         task_acks_late=True,  # an early acknowledgement loses the message with the worker
-        task_reject_on_worker_lost=False,  # True redelivers a job that kills its worker without end
+        task_reject_on_worker_lost=True,  # a message whose worker dies comes again; a job that is leased lets it pass
         task_track_started=True,
         task_queues=[Queue(name, routing_key=name) for name in QUEUES],
         task_default_queue=SWEEP_QUEUE,
@@ -123,23 +123,35 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
     )
 
 
-def create_app(settings: Settings, *, broker_url: str, build: Callable[[Celery, StopFlag], Services]) -> Celery:
+def check_rights(services: Services) -> None:
+    """Refuse to work as a user that could alter the audit log."""
+    refuse_excess(services.databases)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    broker_url: str,
+    build: Callable[[Celery, StopFlag], Services],
+    check: Callable[[Services], None] = check_rights,
+) -> Celery:
     """Return the application; it connects to nothing until it is used.
 
     Args:
         settings: The settings.
         broker_url: Where messages are.
         build: Makes the services of one process.
+        check: Asked before the first of them is used.
     """
     repair_closed_channels()
     app = Celery("compliance", set_as_current=False)
     configure(app, settings, broker_url=broker_url)
     stop = StopFlag()
-    services = PerProcess(lambda: build(app, stop))
+    services = PerProcess(lambda: build(app, stop), check=check)
     for kind in JOBS.values():
         _add_task(app, kind, services)
     _add_sweep(app, services)
-    _connect_signals(app, settings, stop, lambda: build(app, stop).databases)
+    _connect_signals(app, settings, stop, look=lambda: _look(build(app, stop), check))
     return app
 
 
@@ -155,7 +167,8 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
             receive(kind, values, request_id=request_id, services=services(), on_progress=show)
         except ComplianceError as error:
             # Nothing is recorded yet: the message is all there is, so it stays in the broker.
-            raise self.retry(exc=error, countdown=_jitter()) from None
+            hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
+            raise self.retry(exc=error, countdown=_jitter(), **hidden) from None
         except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
             report_error(error, kind=kind.name, request_id=str(request_id))
             frames = [
@@ -179,19 +192,22 @@ def _add_sweep(app: Celery, services: PerProcess) -> None:
     app.task(bind=True, name=SWEEP, base=ComplianceTask, shared=False, ignore_result=True)(handle)
 
 
-def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, connect: Callable[[], Databases]) -> None:
+def _look(services: Services, check: Callable[[Services], None]) -> None:
+    with services.databases.client:  # closed again before the pool forks
+        check(services)
+
+
+def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, *, look: Callable[[], None]) -> None:
     def set_up_logging(**_: Any) -> None:
         configure_logging(settings.log_level)
 
     def set_up_sentry(**_: Any) -> None:
         configure_sentry(settings)
 
-    def check_rights(**_: Any) -> None:
+    def look_first(**_: Any) -> None:
         """End the worker (exit 78) before it takes any work, if its user could alter the audit log."""
         try:
-            databases = connect()
-            with databases.client:  # closed again before the pool forks
-                refuse_excess(databases)
+            look()
         except StoreUnavailable as error:
             log.warning("worker.rights_not_checked", error=str(error))
         except ComplianceError as error:
@@ -207,7 +223,7 @@ def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, connect: C
     signals.setup_logging.connect(set_up_logging, weak=False)
     signals.celeryd_init.connect(set_up_sentry, weak=False)
     signals.beat_init.connect(set_up_sentry, weak=False)
-    signals.worker_init.connect(check_rights, weak=False)
+    signals.worker_init.connect(look_first, weak=False)
     signals.worker_ready.connect(look_for_work, weak=False)
     signals.worker_shutting_down.connect(stop_after_batch, weak=False)
 

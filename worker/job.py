@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.subject import parse_subject_id
-from compliance.errors import ComplianceError, Disposition, InvalidPayload, LeaseLost, RequestConflict
+from compliance.errors import (
+    ComplianceError,
+    Disposition,
+    DuplicateEntry,
+    InvalidPayload,
+    JobKillsWorkers,
+    LeaseLost,
+    RequestConflict,
+)
 from compliance.jobs.job import Job, RequestId, State, to_request_id
 from compliance.jobs.ledger import finished, new_document
 from compliance.jobs.run import Run, Stopped, heartbeat
@@ -26,8 +34,9 @@ log = structlog.get_logger(__name__)
 
 ACTOR = "worker"
 COLLECTION_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
-SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+SAFE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 BUG_ATTEMPTS = 3
+MAX_TAKEOVERS = 5
 MAX_BACKOFF = timedelta(minutes=5)
 
 
@@ -159,6 +168,9 @@ def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_pr
     )
     bound = log.bind(request_id=request_id, kind=kind.name, attempt=claim.job.attempts)
     bound.info("job.started")
+    if claim.job.takeovers >= MAX_TAKEOVERS:
+        _settle(run, JobKillsWorkers(f"{claim.job.takeovers} workers in a row died of it"), services)
+        return
     try:
         with heartbeat(run, lease=services.lease):
             kind.work(parse(kind, claim.job.payload), run, services)
@@ -213,21 +225,28 @@ def _end(run: Run, state: State, error: Mapping[str, str], services: Services) -
 
 
 def _refuse_message(kind: JobKind, request_id: str, error: ComplianceError, services: Services) -> None:
-    """Record a refused message without anything of its payload; a job of the same id is left alone."""
-    log.warning("job.refused", kind=kind.name, error=type(error).__name__)
+    """Record a refused message without anything of its payload; a job of the same id is left alone.
+
+    The same message again is the same refusal. A corrected one takes the place of what stands here.
+    """
+    log.warning("message.refused", kind=kind.name, error=type(error).__name__)
     described = _describe(error)
     usable = _usable(request_id)
     now = services.clock.now()
     document = new_document(usable, kind=kind.name, payload={}, origin="celery", now=now)
-    document |= finished(State.REJECTED, now=now, error=described)
-    entry = _job_entry(usable, f"?{now.isoformat()}", "job.rejected", "denied", described["code"], services)
+    document |= finished(State.REJECTED, now=now, error=described, refused=True)
+    event = f"?{kind.name}?{described['message']}"
+    entry = _job_entry(usable, event, "message.refused", "denied", described["code"], services)
 
     def effect(session: Session) -> None:
         if services.ledger.jobs.find_one({"_id": usable}, session=session) is None:
             services.ledger.jobs.insert_one(document, session=session)
         services.log.append(entry, session=session)
 
-    services.databases.transact(effect)
+    try:
+        services.databases.transact(effect)
+    except DuplicateEntry:
+        log.info("message.refused_before", kind=kind.name)
 
 
 def _usable(request_id: str) -> RequestId:

@@ -87,14 +87,24 @@ def build_services(
 
 
 class PerProcess:
-    """Makes its services on the first use in each process: a client does not survive a fork."""
+    """Makes its services on the first use in each process: a client does not survive a fork.
 
-    def __init__(self, make: Callable[[], Services]) -> None:
+    What *check* raises leaves them unmade, so that the next use checks again.
+    """
+
+    def __init__(self, make: Callable[[], Services], *, check: Callable[[Services], None] = lambda _: None) -> None:
         self._make = make
+        self._check = check
         self._made: tuple[int, Services] | None = None
 
     def __call__(self) -> Services:
         """Return the services of this process."""
         if self._made is None or self._made[0] != os.getpid():
-            self._made = (os.getpid(), self._make())
+            made = self._make()
+            try:
+                self._check(made)
+            except BaseException:
+                made.databases.client.close()
+                raise
+            self._made = (os.getpid(), made)
         return self._made[1]

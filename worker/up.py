@@ -12,7 +12,7 @@ from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from migrations.migrate import build_runner
 from worker.addresses import Addresses
-from worker.embedded import Endpoints, open_stack, resolve_home
+from worker.embedded import Endpoints, Stack, open_stack, resolve_home
 from worker.processes import PROCESSES, Group, run_processes
 from worker.services import connect
 
@@ -25,8 +25,23 @@ class System:
 
     addresses: Addresses
     group: Group
+    stack: Stack | None
     flower_url: str
     logs: Path
+
+    def check(self, say: Say) -> None:
+        """Return if all is alive, a server that was killed after it is started again.
+
+        MUST be called in the main thread.
+
+        Raises:
+            StoreUnavailable: When a process ended, or a server does not come back.
+        """
+        for server in self.stack.servers if self.stack else ():
+            if server.pid is None:
+                say(f"{server.spec.name} ended; starting it again")
+                server.start()
+        self.group.check()
 
     def introduce(self, say: Say) -> None:
         """Say where things are and how to ask for work."""
@@ -62,6 +77,7 @@ def running_system(addresses: Addresses, *, environ: Mapping[str, str], flower_p
     home = resolve_home(settings.home)
     logs = home / "log"
     logs.mkdir(mode=0o700, exist_ok=True)
+    stack: Stack | None = None
     with ExitStack() as cleanup:
         if settings.mongodb_uri is None or settings.redis_url is None:
             say(f"starting MongoDB and Valkey in {home}")
@@ -83,7 +99,9 @@ def running_system(addresses: Addresses, *, environ: Mapping[str, str], flower_p
                 extra={"flower": (f"--port={flower_port}",)},
             )
         )
-        yield System(addresses=addresses, group=group, flower_url=f"http://127.0.0.1:{flower_port}", logs=logs)
+        yield System(
+            addresses=addresses, group=group, stack=stack, flower_url=f"http://127.0.0.1:{flower_port}", logs=logs
+        )
 
 
 def provision_stack(settings: Settings, endpoints: Endpoints) -> None:

@@ -7,16 +7,18 @@ Document shapes::
                                recorded_at: date, request_id: str, notice: str | null}    insert-only
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from compliance.audit.entry import Entry
 from compliance.audit.log import AuditLog
 from compliance.consent.fold import Standing, fold, standing
 from compliance.datamap.model import DataMap
-from compliance.datamap.subject import SubjectId, to_entity_id
+from compliance.datamap.subject import SubjectId, to_entity_id, to_text
 from compliance.errors import RequestConflict, UnknownName, UnknownSubject
 from compliance.mongo import Databases, Session
 
@@ -74,7 +76,13 @@ class ConsentLedger:
         after = fold(known for known in (before, said) if known is not None) or said
         if after != before:
             self.databases.app[CONSENT].update_one(
-                key, {"$set": {"granted": after.granted, "timestamp": after.occurred_at}}, upsert=True, session=session
+                key,
+                {
+                    "$set": {"granted": after.granted, "timestamp": after.occurred_at},
+                    "$setOnInsert": {"_id": _state_id(event)},
+                },
+                upsert=True,
+                session=session,
             )
         self.log.append(_entry(event, request_id, actor, now, is_current=after == said), session=session)
         return after
@@ -84,6 +92,11 @@ class ConsentLedger:
         found = self.databases.app[root.collection].find_one({key.path: subject_id}, {"_id": 1}, session=session)
         if found is None:
             raise UnknownSubject(f"no document of {root.collection} has this {root.key}; consent was not recorded")
+
+
+def _state_id(event: ConsentEvent) -> ObjectId:
+    """Return the same id for the same person and purpose: two first events at once cannot both insert."""
+    return ObjectId(hashlib.sha256(f"{to_text(event.subject_id)}\x00{event.type}".encode()).digest()[:12])
 
 
 def _event_document(event: ConsentEvent, *, request_id: str, now: datetime) -> dict[str, object]:

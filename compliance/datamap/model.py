@@ -122,7 +122,6 @@ class Rule(_Model):
 
     Attributes:
         where: A literal filter in Extended JSON that narrows the rule.
-        missing: What an erasure says when nothing matches: nothing (the usual case).
     """
 
     locate: Locator
@@ -181,6 +180,8 @@ class DataMap(_Model):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "DataMap":
+        if self.consent_types and "consent" not in self.collections:
+            raise ValueError("consent_types is given, so collections needs consent: its documents name the person")
         for collection, rule in self.rules():
             locate = rule.locate
             if locate.key is not None and locate.key not in self.subject.keys:

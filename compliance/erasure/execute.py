@@ -287,6 +287,8 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
         if step.kept and (count := erasure.affected.get(step.collection, {}).get(step.verb, 0))
     ]
     stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
+    verified = erasure.entry("erasure.verified", {"residual": {}})
+    _commit(erasure, lambda _: Outcome(entries=(verified,), checkpoint=erasure.checkpoint()))
 
     def effect(session: Session) -> Outcome:
         now = erasure.run.clock.now()
@@ -297,10 +299,7 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
             "kept": {str(item["collection"]): int(item["documents"]) for item in kept},
         }
         return Outcome(
-            entries=(
-                erasure.entry("erasure.verified", {"residual": {}}),
-                erasure.entry("erasure.completed", details),
-            ),
+            entries=(erasure.entry("erasure.completed", details),),
             checkpoint=erasure.checkpoint(),
             result={"state": stage.value, "documents": total, "affected": erasure.affected},
         )

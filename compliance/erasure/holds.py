@@ -6,16 +6,18 @@ Document shape (``holds``)::
      released_at: date | null}
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from compliance.audit.entry import Entry
 from compliance.audit.log import AuditLog
 from compliance.datamap.subject import SubjectId, to_entity_id, to_text
-from compliance.errors import LegalHoldActive, UnknownName
+from compliance.errors import InvalidPayload, LegalHoldActive, UnknownName
 from compliance.mongo import Databases, Session, driver_errors
 
 HOLDS = "holds"
+_CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,13 @@ class Holds:
     def place(
         self, subject_id: SubjectId, case_id: str, *, until: datetime | None, now: datetime, actor: str, log: AuditLog
     ) -> None:
-        """Place a hold, with its entry; placing it again changes its end."""
+        """Place a hold, with its entry; placing it again changes its end.
+
+        Raises:
+            InvalidPayload: When *case_id* is no plain id: it is kept in the audit log for ever.
+        """
+        if not _CASE_ID.fullmatch(case_id):
+            raise InvalidPayload("case: expected an id of letters, digits and _ . : -, at most 64; no names, no text")
 
         def transaction(session: Session) -> None:
             self.databases.compliance[HOLDS].update_one(

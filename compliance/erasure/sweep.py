@@ -63,7 +63,7 @@ def compile_needles(identities: Iterable[Identity]) -> Needles:
             tokens |= {value.binary, str(value).encode()}
         elif isinstance(value, bytes | UUID):
             uuid = value if isinstance(value, UUID) else UUID(bytes=bytes(value))
-            tokens |= {uuid.bytes, str(uuid).encode()}
+            tokens |= {uuid.bytes, str(uuid).encode(), uuid.hex.encode()}
         elif _ADDRESS.fullmatch(str(value)):
             emails.add(normalise(str(value)))
         else:

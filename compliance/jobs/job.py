@@ -39,6 +39,7 @@ class Job:
         request_id: The idempotency key: the same key twice is one job.
         kind: The kind of work, such as ``erasure.request``.
         payload: Ids only, validated by the kind's model.
+        takeovers: Workers in a row that vanished without committing anything.
         fence: Grows with every claim; a transaction of an older fence commits nothing.
         checkpoint: What the last committed transaction left for its successor.
         result: Counts and ids, once the job is done.
@@ -51,6 +52,7 @@ class Job:
     state: State
     created_at: datetime
     attempts: int = 0
+    takeovers: int = 0
     fence: int = 0
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
@@ -85,6 +87,7 @@ def from_document(document: Mapping[str, Any]) -> Job:
         state=State(document["state"]),
         created_at=document["created_at"],
         attempts=document["attempts"],
+        takeovers=document.get("takeovers", 0),
         fence=document["fence"],
         checkpoint=document.get("checkpoint") or {},
         result=document.get("result"),

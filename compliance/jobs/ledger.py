@@ -2,10 +2,12 @@
 
 Document shape (``jobs``)::
 
-    {_id: request_id, kind: str, payload: object, payload_hash: str, origin: str, state: str, attempts: int, fence: int,
+    {_id: request_id, kind: str, payload: object, payload_hash: str, origin: str, state: str, attempts: int,
+     takeovers: int, fence: int,
      lease: {owner: str, until: date} | null, run_at: date | null, published_at: date | null, checkpoint: object,
      result: object | null,
-     error: {code: str, message: str} | null, created_at: date, updated_at: date, finished_at: date | null}
+     error: {code: str, message: str} | null, created_at: date, updated_at: date, finished_at: date | null,
+     refused: true}                       only where it is no job, but the note of a message that was refused
 
 Leases and delays use the clock of the server (``$$NOW``), so that a worker with a wrong clock does no harm.
 """
@@ -81,6 +83,11 @@ class Ledger:
                 )
             except DuplicateKeyError:  # two upserts of one id at once: the other one won
                 stored = self.jobs.find_one({"_id": request_id}, session=session)
+            if stored is not None and stored.get("refused"):  # no job, the note of a message that was wrong
+                note = {"_id": request_id, "refused": True}
+                stored = self.jobs.find_one_and_replace(
+                    note, document, return_document=ReturnDocument.AFTER, session=session
+                )
         if stored is None:
             raise StoreUnavailable("the ledger lost a job while it was recorded; try again")
         if stored["payload_hash"] != document["payload_hash"] or stored["kind"] != kind:
@@ -101,6 +108,7 @@ class Ledger:
                             "lease": {"owner": owner, "until": _after(lease)},
                             "fence": {"$add": ["$fence", 1]},
                             "attempts": {"$add": ["$attempts", 1]},
+                            "takeovers": {"$add": ["$takeovers", {"$cond": [_was_abandoned(), 1, 0]}]},
                             "published_at": None,
                             "updated_at": "$$NOW",
                         }
@@ -123,7 +131,9 @@ class Ledger:
             LeaseLost: When a successor has the job; the transaction commits nothing.
         """
         updated = self.jobs.update_one(
-            _held_by(claim), {"$set": dict(changes), "$currentDate": {"updated_at": True}}, session=session
+            _held_by(claim),
+            {"$set": {"takeovers": 0, **changes}, "$currentDate": {"updated_at": True}},
+            session=session,
         )
         if updated.matched_count != 1:
             raise LeaseLost(f"job {claim.job.request_id} was taken over; nothing was committed")
@@ -190,6 +200,7 @@ class Ledger:
                     "$set": {
                         "state": State.QUEUED.value,
                         "attempts": 0,
+                        "takeovers": 0,
                         "run_at": None,
                         "finished_at": None,
                         "updated_at": "$$NOW",
@@ -212,6 +223,7 @@ def new_document(request_id: RequestId, *, kind: str, payload: Payload, origin: 
         "origin": origin,
         "state": State.QUEUED.value,
         "attempts": 0,
+        "takeovers": 0,
         "fence": 0,
         "lease": None,
         "run_at": None,
@@ -240,6 +252,10 @@ def _is_claimable() -> Document:
     waiting = {"$and": [{"$eq": ["$state", State.QUEUED.value]}, {"$lte": ["$run_at", "$$NOW"]}]}
     abandoned = {"$and": [{"$eq": ["$state", State.RUNNING.value]}, {"$lt": ["$lease.until", "$$NOW"]}]}
     return {"$or": [waiting, abandoned]}
+
+
+def _was_abandoned() -> Document:
+    return {"$eq": ["$state", State.RUNNING.value]}
 
 
 def _held_by(claim: Claim) -> Document:

@@ -61,6 +61,7 @@ def _by_collection(locator: Locator) -> Iterator[tuple[str, Iterable[Document]]]
 
 def _documents(locator: Locator, steps: list[Step], shared: list[Step]) -> Iterator[Document]:
     seen: set[bytes] = set()
+    own = [locator.referenced(pull) if pull.of else [locator.identity.values.get(str(pull.key))] for pull in shared]
     for step in steps:
         for found in locator.documents(step):
             document = dict(found)
@@ -68,24 +69,24 @@ def _documents(locator: Locator, steps: list[Step], shared: list[Step]) -> Itera
             if key in seen:
                 continue
             seen.add(key)
-            yield _only_own(document, step, shared, locator)
+            yield _only_own(document, step, list(zip(shared, own, strict=True)))
 
 
-def _only_own(document: Document, step: Step, shared: list[Step], locator: Locator) -> Document:
+def _only_own(document: Document, step: Step, shared: list[tuple[Step, list[Any]]]) -> Document:
     """Cut arrays of *document* to the person's elements; of somebody else's document nothing else is given out."""
-    arrays = {pull.action.array: pull for pull in shared if isinstance(pull.action, Pull)}
     own = {
-        array: [element for element in value_at(document, array) or () if _is_own(element, pull, locator)]
-        for array, pull in arrays.items()
-        if "." not in array
+        pull.action.array: [
+            element for element in value_at(document, pull.action.array) or () if _refers(element, pull) in ids
+        ]
+        for pull, ids in shared
+        if isinstance(pull.action, Pull) and "." not in pull.action.array
     }
     if isinstance(step.action, Pull):
         return {"_id": document["_id"], step.action.array: own.get(step.action.array, [])}
     return document | {array: elements for array, elements in own.items() if array in document}
 
 
-def _is_own(element: Any, pull: Step, locator: Locator) -> bool:
+def _refers(element: Any, pull: Step) -> Any:
+    """Return what *element* of the array of *pull* refers to a person by."""
     inside = pull.path.partition("[]")[2].removeprefix(".")
-    value = value_at(element, inside) if inside else element
-    wanted = locator.referenced(pull) if pull.of else [locator.identity.values.get(str(pull.key))]
-    return value in wanted
+    return value_at(element, inside) if inside else element

@@ -40,7 +40,8 @@ class Package:
 def write_package(run: Run, package: Package, collections: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> None:
     """Write one file for each of *collections* that has documents, and end the job.
 
-    Memory does not grow with the number of documents.
+    Documents are streamed; of an access package the ids of the person's documents are in memory, so that one that two
+    rules reach is written once.
     """
     path = open_package(package.directory, package.name, run.job.request_id, attempt=run.job.fence)
     _record(run, package, "export.started", {"package": package.name})

@@ -12,6 +12,7 @@ from bson import ObjectId
 from system import BIN, System
 from waiting import wait_until
 
+from worker.embedded import find_stack
 from worker.embedded.ports import pick_port
 
 
@@ -52,7 +53,13 @@ def test_doctor_names_what_is_missing(shared: System) -> None:
             69,
             "does not answer",
         ),
-        (("jobs", "list"), {"MONGODB_URI": "nonsense"}, 78, "connection string is not valid"),
+        (
+            ("jobs", "list"),
+            {"MONGODB_URI": "nonsense", "REDIS_URL": "http://x"},
+            78,
+            "REDIS_URL: Value error, expected",
+        ),
+        (("erasure", "hold", "0" * 24, "--case", "Jane Roe"), {}, 2, "case: expected an id"),
         (("jobs", "list"), {"COMPLIANCE_BATCH_DOCS": "many", "MONGODB_DATABASE": "a b"}, 78, "COMPLIANCE_BATCH_DOCS"),
         (("jobs", "list"), {"COMPLIANCE_DATA_MAP": "/nowhere.yaml"}, 78, "COMPLIANCE_DATA_MAP"),
         (("jobs", "list", "--env", "../x"), {}, 78, "--env takes the name of a profile"),
@@ -178,6 +185,12 @@ def test_up_runs_everything_until_it_is_interrupted_twice(tmp_path: Path) -> Non
         second = subprocess.run(
             [BIN / "compliance", "up"], env=environ, capture_output=True, text=True, timeout=60, check=False
         )
+        os.kill(int((tmp_path / "mongod-0" / "pid").read_text()), signal.SIGKILL)
+        wait_until(lambda: "mongod-0 ended" in log.read_text(), timeout=30, what="up notices")
+        wait_until(lambda: find_stack(tmp_path) is not None, timeout=60, what="the server is back")
+        again = subprocess.run(
+            [BIN / "compliance", "jobs", "list"], env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
         pids = [int(path.read_text()) for path in tmp_path.rglob("*pid")]
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -189,6 +202,7 @@ def test_up_runs_everything_until_it_is_interrupted_twice(tmp_path: Path) -> Non
     assert f"http://127.0.0.1:{port}" in log.read_text()
     assert (beside.returncode, "wrong" in beside.stdout) == (0, False)
     assert second.returncode == 75
+    assert again.returncode == 0
     assert code == 0
     assert len(pids) >= 6
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []

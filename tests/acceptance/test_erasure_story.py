@@ -14,6 +14,8 @@ import oracle
 import redis
 from system import System
 
+from compliance.roles import Role
+
 
 def whole_database(system: System) -> dict[str, dict[Any, bytes]]:
     database = system.deployment.admin.app
@@ -133,6 +135,34 @@ def test_a_message_that_the_broker_lost_is_made_good_by_the_sweeper(system: Syst
     system.wait_for(lambda: is_done(system), "the sweeper rings again")
 
     assert whole_database(system) == expected(system, subject)
+
+
+def test_a_message_whose_worker_is_killed_before_it_is_recorded_comes_again(system: System) -> None:
+    subject = system.seeded.subjects[0]
+    (child,) = system.start("worker").children
+    system.wait_for(lambda: "ready" in child.log.read_text(), "the worker is ready")
+    held = {
+        "failCommands": ["findAndModify"],
+        "blockConnection": True,
+        "blockTimeMS": 60_000,
+        "appName": Role.WORKER.value,
+    }
+    configure = system.deployment.admin.client.admin.command
+    configure("configureFailPoint", "failCommand", mode="alwaysOn", data=held)
+    ask(system, subject)
+    system.wait_for(lambda: "compliance.erasure.request" in child.log.read_text(), "the message is taken")
+    for pool_process in children_of(child.process.pid):
+        os.kill(pool_process, signal.SIGKILL)
+    recorded = system.job("ticket-4711")
+    configure("configureFailPoint", "failCommand", mode="off")
+    system.wait_for(lambda: is_done(system), "the message came again")
+
+    assert recorded == {}
+    assert whole_database(system) == expected(system, subject)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_worker_goes_on_when_the_broker_was_away(system: System) -> None:

@@ -1,5 +1,6 @@
 """Consent: one transaction of event, current state and entry."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -89,3 +90,18 @@ def test_people_who_have_not_granted_can_be_listed(deployment: Deployment, perso
     deployment.run("consent.update", event(person, granted=False))
 
     assert [item["user_id"] for item in deployment.admin.app["consent"].find({"granted": False})] == [person]
+
+
+def test_many_first_events_at_once_leave_one_current_state_even_without_an_index(
+    deployment: Deployment, person: ObjectId
+) -> None:
+    deployment.admin.app["consent"].drop_index("ix_consent_user_type")
+    events = [
+        event(person, event_id=f"e-{n}", granted=n % 2 == 0, occurred_at=(NOON + timedelta(seconds=n)).isoformat())
+        for n in range(16)
+    ]
+    deployment.services()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda found: deployment.run("consent.update", found, f"r-{found['event_id']}"), events))
+
+    assert current(deployment) == [("MARKETING", False, NOON + timedelta(seconds=15))]

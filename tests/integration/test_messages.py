@@ -1,21 +1,25 @@
 """What becomes of messages that other services send, the wrong ones too."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from deployment import Deployment
+from waiting import wait_until
 
-from worker.job import receive
+from compliance.jobs.job import RequestId
+from worker.job import MAX_TAKEOVERS, receive, submit
 from worker.tasks import JOBS
 
 SECRET = "ann.lee@example.org"
+LEASE_IS_OVER: dict[str, Any] = {"$expr": {"$lt": ["$lease.until", "$$NOW"]}}
 
 
 def refused(deployment: Deployment, kind: str, values: dict[str, Any], request_id: str = "r-1") -> str:
     receive(JOBS[kind], values, request_id=request_id, services=deployment.services())
     (job,) = deployment.admin.compliance["jobs"].find({"state": "rejected"})
-    (entry,) = deployment.entries(action="job.rejected")
+    (entry,) = deployment.entries(action={"$in": ["job.rejected", "message.refused"]})
 
     assert entry["outcome"] == "denied"
     assert SECRET not in f"{job}{entry}"
@@ -53,7 +57,32 @@ def test_a_refused_message_never_touches_the_job_of_the_same_id(deployment: Depl
 
     job = deployment.services().ledger.find("r-1")
     assert job == first
-    assert [entry["details"]["code"] for entry in deployment.entries(action="job.rejected")] == ["RequestConflict"]
+    assert [entry["details"]["code"] for entry in deployment.entries(action="message.refused")] == ["RequestConflict"]
+
+
+def test_the_same_wrong_message_again_is_the_same_refusal(deployment: Deployment) -> None:
+    for _ in range(3):
+        refused(deployment, "erasure.request", {"subject_id": SECRET})
+
+    assert len(deployment.entries(action="message.refused")) == 1
+
+
+def test_a_corrected_message_may_use_the_same_request_id(deployment: Deployment) -> None:
+    refused(deployment, "audit.verify", {"all": True})
+
+    assert deployment.run("audit.verify", {}).state == "done"
+
+
+def test_a_job_whose_workers_vanish_is_parked(deployment: Deployment) -> None:
+    services = deployment.services()
+    submit(JOBS["audit.verify"], {}, request_id="r-1", origin="test", services=services)
+    jobs = deployment.admin.compliance["jobs"]
+    for _ in range(MAX_TAKEOVERS):
+        assert services.ledger.claim(RequestId("r-1"), owner="killed", lease=timedelta()) is not None
+        wait_until(lambda: jobs.count_documents(LEASE_IS_OVER) == 1, timeout=5, what="the lease ends")
+    job = deployment.run("audit.verify", {})
+
+    assert (job.state, (job.error or {})["code"]) == ("parked", "JobKillsWorkers")
 
 
 def test_an_unknown_check_is_refused_with_the_known_ones(deployment: Deployment) -> None:

@@ -57,7 +57,7 @@ def app(ledger: Recorder) -> Iterator[Celery]:
     before = {signal: list(signal.receivers or ()) for signal in SIGNALS}
     clock = SimpleNamespace(now=lambda: datetime(2026, 3, 31, tzinfo=UTC))
     services = cast("Services", SimpleNamespace(ledger=ledger, clock=clock))
-    yield create_app(Settings(), broker_url="memory://", build=lambda _app, _stop: services)
+    yield create_app(Settings(), broker_url="memory://", build=lambda _app, _stop: services, check=lambda _: None)
     for signal, receivers in before.items():
         signal.receivers = receivers
 
@@ -90,7 +90,7 @@ def test_a_message_outlives_its_worker_and_results_are_kept_in_the_ledger_only(a
     conf = app.conf
 
     assert (conf.task_acks_late, conf.worker_prefetch_multiplier) == (True, 1)
-    assert (conf.task_reject_on_worker_lost, conf.task_ignore_result, conf.result_backend) == (False, True, None)
+    assert (conf.task_reject_on_worker_lost, conf.task_ignore_result, conf.result_backend) == (True, True, None)
     assert conf.broker_connection_max_retries is None
     assert all(app.tasks[kind.task].ignore_result for kind in JOBS.values())
 

@@ -13,6 +13,7 @@ from migrations.discovery import discover
 
 def map_with(on_erase: dict[str, Any]) -> DataMap:
     content = yaml.safe_load(DATA_MAP.read_text())
+    content.pop("consent_types")
     content["collections"] = {
         "notes": [{"locate": {"path": "who", "key": "user_id"}, "on_erase": {"action": "update", **on_erase}}]
     }

@@ -23,6 +23,7 @@ DELETE = {"action": "delete"}
 def map_of(collections: dict[str, Any], *, history: bool = True) -> DataMap:
     content = yaml.safe_load(DATA_MAP.read_text())
     content["collections"] = collections
+    content.pop("consent_types")
     if not history:
         del content["history"]
     return DataMap.model_validate(content)

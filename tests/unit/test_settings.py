@@ -186,3 +186,13 @@ def test_each_role_falls_back_to_the_uri_of_the_worker(role: Role, variable: str
     assert (shared.uri_for(role), own.uri_for(role)) == (SecretStr(URI), SecretStr("mongodb://own"))
     assert own.uri_for(Role.WORKER) == SecretStr(URI)
     assert load_settings({}, secrets_directory=nowhere).uri_for(role) is None
+
+
+@pytest.mark.parametrize("name", ["Production", "PROD", " production "])
+def test_production_is_production_however_it_is_written(name: str) -> None:
+    assert load_settings({"COMPLIANCE_ENV": name}).environment == "production"
+
+
+def test_a_dsn_that_reports_nowhere_is_a_fault() -> None:
+    with pytest.raises(ConfigurationError, match="SENTRY_DSN"):
+        load_settings({"SENTRY_DSN": "foo"})

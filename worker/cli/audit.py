@@ -12,7 +12,9 @@ from compliance.errors import ExitCode, InvalidPayload
 from compliance.roles import Role
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 
-app = typer.Typer(help="Read the audit log, and verify that nobody changed it.")
+app = typer.Typer(
+    help="Read the audit log, and verify that nobody changed it.", epilog="Example: compliance audit verify"
+)
 
 
 @app.command(epilog="Example: compliance audit show --entity user:65f2c0ffee0000000000abcd")

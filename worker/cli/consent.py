@@ -22,7 +22,10 @@ from worker.cli.runtime import (
     wait_for,
 )
 
-app = typer.Typer(help="Record consent (GDPR Art. 7) and show where it stands.")
+app = typer.Typer(
+    help="Record consent (GDPR Art. 7) and show where it stands.",
+    epilog="Example: compliance consent show 65f2c0ffee0000000000abcd",
+)
 
 SubjectArgument = Annotated[str, typer.Argument(help="The opaque id of the person.")]
 TypeArgument = Annotated[str, typer.Argument(help="The purpose, such as MARKETING.")]

@@ -13,7 +13,9 @@ from compliance.erasure.plan import compile_steps
 from compliance.errors import ExitCode
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 
-app = typer.Typer(help="Show the data map, and check it against the live database.")
+app = typer.Typer(
+    help="Show the data map, and check it against the live database.", epilog="Example: compliance datamap lint"
+)
 
 
 @app.command(epilog="Example: compliance datamap show")

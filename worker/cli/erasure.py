@@ -27,7 +27,10 @@ from worker.cli.runtime import (
     wait_for,
 )
 
-app = typer.Typer(help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.")
+app = typer.Typer(
+    help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.",
+    epilog="Example: compliance erasure list",
+)
 
 SubjectArgument = Annotated[str, typer.Argument(help="The opaque id of the person.")]
 CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]

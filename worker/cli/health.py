@@ -22,7 +22,11 @@ from worker.cli.runtime import (
 )
 from worker.services import Services
 
-app = typer.Typer(help="Check that what was promised is true.")
+INTEGRITY_CHECKS = {"audit_log_intact", "no_residual"}
+
+app = typer.Typer(
+    help="Check that what was promised is true.", epilog="Example: compliance health run declared_indexes"
+)
 
 
 @app.command(epilog="Example: compliance health run no_residual --subject 65f2c0ffee0000000000abcd")
@@ -36,7 +40,7 @@ def run(
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run checks on a worker and wait; exit 3 when one finds something."""
+    """Run checks on a worker and wait; exit 3 when one finds something, 4 when integrity is at stake."""
     for name in checks or ():
         CHECKS[name]
     with runtime(ctx).services(profile=env) as services:
@@ -46,8 +50,10 @@ def run(
             finish(job, as_json=json)
         found = _found(services, {"request_id": job.request_id}, limit=100)
     _show(found, as_json=json)
-    if any(item["status"] != Status.OK.value for item in found):
-        raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
+    wrong = {item["check"] for item in found if item["status"] != Status.OK.value}
+    if wrong:
+        code = ExitCode.INTEGRITY if wrong & INTEGRITY_CHECKS else ExitCode.NOT_AS_IT_SHOULD_BE
+        raise typer.Exit(int(code))
 
 
 @app.command("list", epilog="Example: compliance health list --limit 5")

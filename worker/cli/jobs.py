@@ -20,7 +20,9 @@ from worker.cli.runtime import (
 )
 from worker.services import Services
 
-app = typer.Typer(help="List jobs, look at one, try a parked one again.")
+app = typer.Typer(
+    help="List jobs, look at one, try a parked one again.", epilog="Example: compliance jobs list --state parked"
+)
 
 IdArgument = Annotated[str, typer.Argument(help="The request id.")]
 

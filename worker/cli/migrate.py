@@ -13,7 +13,7 @@ from migrations.runner import Runner
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 from worker.services import Services
 
-app = typer.Typer(help="Apply, undo and list migrations.")
+app = typer.Typer(help="Apply, undo and list migrations.", epilog="Example: compliance migrate up --dry-run")
 
 TargetArgument = Annotated[str, typer.Argument(help="Stop at this migration: 004, 004_pre, a full name; or zero.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Stop at this migration: 004, 004_pre or a full name.")]

@@ -14,7 +14,7 @@ from celery import Celery
 from rich.console import Console
 from rich.table import Table
 
-from compliance.errors import ComplianceError, ConfigurationError, ExitCode
+from compliance.errors import ComplianceError, ConfigurationError, ExitCode, LockHeld
 from compliance.jobs.job import FINAL, Job, State
 from compliance.roles import Role
 from compliance.settings import Settings
@@ -26,6 +26,7 @@ from worker.tasks import JOBS
 from worker.telemetry import configure_logging
 
 POLL = timedelta(milliseconds=200)
+WAIT_LIMIT = timedelta(minutes=10)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 EnvOption = Annotated[str | None, typer.Option("--env", metavar="NAME", help="Read NAME.env over the environment.")]
@@ -83,7 +84,9 @@ def wait_for(services: Services, job: Job) -> Job:
 
     Raises:
         ConfigurationError: When the ledger lost it.
+        LockHeld: When it is not done after ten minutes; it goes on without us.
     """
+    end = services.clock.now() + WAIT_LIMIT
     console = Console(stderr=True)
     with console.status(f"{job.kind}: waiting for a worker") as status:
         while True:
@@ -95,6 +98,11 @@ def wait_for(services: Services, job: Job) -> Job:
             step, steps = found.checkpoint.get("step"), found.checkpoint.get("steps")
             progress = f"step {step} of {steps}" if step else found.state.value
             status.update(f"{job.kind}: {progress}")
+            if services.clock.now() > end:
+                raise LockHeld(
+                    f"job {job.request_id} is {found.state.value} after {WAIT_LIMIT.total_seconds():.0f} s and goes on "
+                    f"without this command; see `compliance jobs show {job.request_id}`; is a worker running?"
+                )
             services.clock.sleep(POLL)
 
 

@@ -28,7 +28,7 @@ def up(
     with running_system(found.addresses(env), environ=found.environ, flower_port=flower_port, say=_say) as system:
         system.introduce(_say)
         while not stop.wait(1):
-            system.group.check()
+            system.check(_say)
         _say("stopping: each process finishes its present batch")
 
 

@@ -6,7 +6,8 @@ Both servers listen on loopback only, with generated passwords, and keep their d
 
 from worker.embedded.endpoints import Endpoints, find_stack
 from worker.embedded.home import resolve_home
+from worker.embedded.lock import is_locked
 from worker.embedded.process import Server
 from worker.embedded.stack import Stack, open_stack
 
-__all__ = ["Endpoints", "Server", "Stack", "find_stack", "open_stack", "resolve_home"]
+__all__ = ["Endpoints", "Server", "Stack", "find_stack", "is_locked", "open_stack", "resolve_home"]
