@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -35,6 +35,7 @@ BATCH_EVENTS = 200
 AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
 PAUSE = timedelta(seconds=1)
+REFUSED_LIMIT = timedelta(minutes=1)
 HISTORY_LOST = (286, 280)
 BASELINE = {"cause": "change"}
 
@@ -73,8 +74,14 @@ class Watcher:
         return databases.app if self.source.database == "app" else databases.compliance
 
     def run(self) -> None:
-        """Follow the stream until asked to stop; MongoDB may go away and come back meanwhile."""
+        """Follow the stream until asked to stop; MongoDB may go away and come back meanwhile.
+
+        Raises:
+            ComplianceError: When the server refuses for longer than a minute; while it starts it refuses much.
+        """
+        refused_since: datetime | None = None
         while not self.should_stop():
+            began = self.services.clock.now()
             try:
                 self._follow()
             except (StoreUnavailable, PyMongoError) as error:
@@ -82,9 +89,14 @@ class Watcher:
                     self._start_over()
                     continue
                 ours = translate(error) if isinstance(error, PyMongoError) else error
-                if not isinstance(ours, StoreUnavailable):
-                    raise ours from None
                 log.warning("watch.interrupted", error=type(error).__name__)
+                now = self.services.clock.now()
+                if isinstance(ours, StoreUnavailable) or now - began > REFUSED_LIMIT:
+                    refused_since = None
+                else:
+                    refused_since = refused_since or began
+                    if now - refused_since > REFUSED_LIMIT:
+                        raise ours from None
                 self.services.clock.sleep(PAUSE)
 
     def _follow(self) -> None:

@@ -168,7 +168,9 @@ class Ledger:
         A job that was published less than *again_after* ago and is still waiting is not returned: its message is on
         the way, and a busy queue must not fill with repeats.
         """
-        quiet = {"$lt": ["$published_at", {"$subtract": ["$$NOW", round(again_after.total_seconds() * 1000)]}]}
+        # For a job whose worker vanished the message may be lost with it, so it is rung for more often.
+        pause = {"$cond": [_was_abandoned(), _milliseconds(again_after / 6), _milliseconds(again_after)]}
+        quiet = {"$lt": ["$published_at", {"$subtract": ["$$NOW", pause]}]}
         query = {
             "state": {"$in": [State.QUEUED.value, State.RUNNING.value]},
             "$expr": {"$and": [_is_claimable(), quiet]},
@@ -245,7 +247,11 @@ def finished(state: State, *, now: datetime, **changes: Any) -> dict[str, Any]:
 
 
 def _after(delay: timedelta) -> Document:
-    return {"$add": ["$$NOW", round(delay.total_seconds() * 1000)]}
+    return {"$add": ["$$NOW", _milliseconds(delay)]}
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
 
 
 def _is_claimable() -> Document:
