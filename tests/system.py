@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from deployment import Deployment
 from waiting import wait_until
 
 from worker.demo.seed import Seeded
+from worker.embedded.ports import pick_port
 from worker.processes import Group, run_processes
 
 BIN = Path(sys.executable).parent
@@ -85,3 +86,24 @@ class System:
 
     def job(self, request_id: str) -> dict[str, Any]:
         return self.deployment.admin.compliance["jobs"].find_one({"_id": request_id}) or {}
+
+
+@contextmanager
+def running_up(home: Path, environ: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path, int]]:
+    """Run ``compliance up`` for the block; give the process, what it prints, and the port of Flower."""
+    log, port = home / "up.out", pick_port(None)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "up", f"--flower-port={port}"],
+            env=dict(environ),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: "stop with Ctrl-C" in log.read_text(), timeout=90, what="it is up")
+        yield process, log, port
+        process.terminate()
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()

@@ -4,16 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from bson import ObjectId
-from system import BIN, System
+from system import BIN, System, running_up
 from waiting import wait_until
 
 from worker.embedded import find_stack
-from worker.embedded.ports import pick_port
 
 
 def test_doctor_finds_everything_in_place(shared: System) -> None:
@@ -168,17 +166,7 @@ def test_a_process_whose_user_could_alter_the_log_refuses_to_start(shared: Syste
 
 def test_up_runs_everything_until_it_is_interrupted_twice(tmp_path: Path) -> None:
     environ = {"PATH": f"{BIN}:/usr/bin:/bin", "COMPLIANCE_HOME": str(tmp_path), "COLUMNS": "200"}
-    port = pick_port(None)
-    log = tmp_path / "up.out"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "up", f"--flower-port={port}"],
-            env=environ,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_until(lambda: "stop with Ctrl-C" in log.read_text(), timeout=90, what="it is up")
+    with running_up(tmp_path, environ) as (process, log, port):
         beside = subprocess.run(
             [BIN / "compliance", "doctor"], env=environ, capture_output=True, text=True, timeout=60, check=False
         )
@@ -195,9 +183,6 @@ def test_up_runs_everything_until_it_is_interrupted_twice(tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         code = process.wait(60)
-    finally:
-        process.kill()
-        process.wait()
 
     assert f"http://127.0.0.1:{port}" in log.read_text()
     assert (beside.returncode, "wrong" in beside.stdout) == (0, False)

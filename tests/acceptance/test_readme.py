@@ -3,14 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-from system import BIN
-from waiting import wait_until
+from system import BIN, running_up
 
 from worker.embedded import find_stack
-from worker.embedded.ports import pick_port
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- run -->\n```console\n(.*?)```", re.DOTALL)
@@ -23,23 +20,11 @@ def commands() -> list[str]:
 
 def test_every_command_of_the_tour_works_against_compliance_up(tmp_path: Path) -> None:
     environ = {"PATH": f"{BIN}:{os.defpath}", "COMPLIANCE_HOME": str(tmp_path), "COMPLIANCE_SWEEP_SECONDS": "1"}
-    log = tmp_path / "up.out"
-    with log.open("wb") as output:
-        up = subprocess.Popen(
-            [sys.executable, "-m", "worker", "up", f"--flower-port={pick_port(None)}"],
-            env=environ,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_until(lambda: "stop with Ctrl-C" in log.read_text(), timeout=90, what="it is up")
-        script = "set -eux\n" + "\n".join(commands())
+    script = "set -eux\n" + "\n".join(commands())
+    with running_up(tmp_path, environ):
         done = subprocess.run(
             ["/bin/bash", "-c", script], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
         )
-    finally:
-        up.terminate()
-        up.wait(60)
 
     assert len(commands()) > 8
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,229 @@
+"""A runner that dies anywhere, concurrent changes, and scripts that never end: every document exactly once."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deployment import Deployment
+from faults import Died, mortal
+from migrated import leave_the_lease_behind, schemas, succeeds, write_scripts
+from waiting import wait_until
+
+from compliance.errors import (
+    StepFailed,
+)
+from compliance.mongo import Databases, Document
+
+SCRIPTS = {
+    "v001_pre_things.py": '''
+        """Things."""
+
+
+        def up(ctx):
+            """Create."""
+            ctx.create_collection("things", schema={"bsonType": "object"}, level="moderate")
+            ctx.create_index("things", "ix_thing_n", [("n", 1)])
+
+
+        def down(ctx):
+            """Drop."""
+            ctx.drop_index("things", "ix_thing_n")
+            ctx.drop_collection("things")
+    ''',
+    "v002_data_count.py": '''
+        """Count every visit of a document."""
+
+
+        def up(ctx):
+            """Each twice: once by a guarded update, once by a walk that would count a repeat."""
+            ctx.backfill("things", where={"seen": {"$exists": False}}, update={"$set": {"seen": 1}, "$inc": {"n": 1}})
+            ctx.transform("things", where={}, fields=("n", "deep.n"), function=count)
+            ctx.transform("things", where={}, fields=("deep.n",), function=count_deep)
+
+
+        def count(document):
+            if document["_id"] == 5:
+                raise ValueError("five is set aside")
+            return {"n": document["n"] + 10}
+
+
+        def count_deep(document):
+            return {"deep.n": document["deep"]["n"] + 1}
+
+
+        def down(ctx):
+            """Nothing."""
+    ''',
+}
+
+
+def arrange_things(empty: Deployment, folder: Path) -> tuple[Databases, Deployment]:
+    write_scripts(folder, SCRIPTS)
+    admin = empty.admin
+    admin.app["things"].insert_many([{"_id": n, "n": 0, "deep": {"n": 0}} for n in range(7)])
+    return admin, empty.with_settings(migrations=folder, batch_docs=3, lease=timedelta(seconds=0.3))
+
+
+def assert_done_once(admin: Databases) -> None:
+    found = {document["_id"]: (document["n"], document["deep"]["n"]) for document in admin.app["things"].find()}
+    assert found == {n: (1 if n == 5 else 11, 1) for n in range(7)}
+    assert [item["document_id"] for item in admin.compliance["set_aside"].find()] == [5]
+    assert set(admin.app["things"].index_information()) == {"_id_", "ix_thing_n"}
+
+
+REPORTS = 25
+
+
+TRANSACTIONS = 18
+
+
+@pytest.mark.parametrize("n", range(1, REPORTS + 1))
+def test_a_runner_that_dies_between_two_steps_is_finished_by_the_next(
+    empty: Deployment, tmp_path: Path, n: int
+) -> None:
+    admin, deployment = arrange_things(empty, tmp_path / "scripts")
+    lines: list[str] = []
+
+    def die(line: str) -> None:
+        lines.append(line)
+        if len(lines) == n:
+            raise Died
+
+    with pytest.raises(Died):
+        deployment.runner(report=die).up()
+    leave_the_lease_behind(admin)
+
+    wait_until(lambda: succeeds(deployment), timeout=20, what="the lease of the dead runner ends")
+    assert_done_once(admin)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("n", range(1, TRANSACTIONS + 1))
+def test_a_runner_that_dies_at_any_commit_is_finished_by_the_next(
+    empty: Deployment, tmp_path: Path, n: int, moment: str
+) -> None:
+    admin, deployment = arrange_things(empty, tmp_path / "scripts")
+    runner = deployment.runner()
+
+    with pytest.raises(Died):
+        replace(runner, databases=mortal(runner.databases, at=n, committed=moment == "after")).up()
+    leave_the_lease_behind(admin)
+
+    wait_until(lambda: succeeds(deployment), timeout=20, what="the lease of the dead runner ends")
+    assert_done_once(admin)
+
+
+def test_the_deaths_above_are_all_there_are(empty: Deployment, tmp_path: Path) -> None:
+    admin, deployment = arrange_things(empty, tmp_path / "scripts")
+    lines: list[str] = []
+    runner = deployment.runner(report=lines.append)
+    databases = mortal(runner.databases, at=0, committed=False)
+
+    replace(runner, databases=databases).up()
+
+    assert len(lines) == REPORTS
+    assert databases.fate.calls == TRANSACTIONS
+    assert_done_once(admin)
+
+
+@pytest.mark.parametrize("n", range(1, 5))
+def test_a_revision_that_was_half_undone_can_be_undone_or_applied_again(empty: Deployment, n: int) -> None:
+    admin = empty.admin
+    runner = empty.runner()
+    runner.up("000")
+    below = schemas(admin)
+    runner.up("001")
+    above = schemas(admin)
+
+    for go_on, expected in ((lambda: runner.up("001"), above), (lambda: runner.down("000"), below)):
+        runner.up("001")
+        with pytest.raises(Died):
+            replace(runner, databases=mortal(runner.databases, at=1 + n, committed=True)).down("000")
+        assert schemas(admin) not in (above, below)
+        go_on()
+        assert schemas(admin) == expected
+
+
+def test_a_revision_that_was_half_applied_can_be_undone(empty: Deployment) -> None:
+    admin = empty.admin
+    runner = empty.runner()
+    runner.up("004")
+    before = schemas(admin)
+    with pytest.raises(Died):
+        replace(runner, databases=mortal(runner.databases, at=4, committed=True)).up("005")
+    assert schemas(admin) != before
+
+    runner.down("004_post")
+
+    assert schemas(admin) == before
+
+
+def test_a_change_of_the_application_between_read_and_write_is_kept_and_transformed(
+    empty: Deployment, tmp_path: Path
+) -> None:
+    folder = write_scripts(
+        tmp_path / "scripts",
+        {
+            "v001_data_lower.py": '''
+                """Lower."""
+
+
+                def up(ctx):
+                    """Lower; the application writes while the first batch is being computed."""
+                    things = ctx.databases.app["things"]
+
+                    def lower(document):
+                        if document["genre"] == "ROCK":
+                            things.update_one({"_id": document["_id"], "genre": "ROCK"}, {"$set": {"genre": "JAZZ"}})
+                        return {"genre": document["genre"].lower()}
+
+                    ctx.transform("things", where={}, fields=("genre",), function=lower)
+
+
+                def down(ctx):
+                    """Nothing."""
+            '''.replace("\n        ", "\n")
+        },
+    )
+    empty.admin.app["things"].insert_many([{"_id": 1, "genre": "ROCK"}, {"_id": 2, "genre": "Folk"}])
+
+    empty.with_settings(migrations=folder).migrate()
+
+    found = {document["_id"]: document["genre"] for document in empty.admin.app["things"].find()}
+    assert found == {1: "jazz", 2: "folk"}
+
+
+@pytest.mark.parametrize(
+    ("where", "update"),
+    [
+        ({"n": {"$exists": True}}, {"$inc": {"n": 1}}),
+        ({"n": {"$gte": 0}}, {"$set": {"m": 1}}),
+        ({}, {"$set": {"n": 0}}),
+    ],
+    ids=["counts for ever", "changes another field", "changes nothing"],
+)
+def test_a_backfill_that_would_never_end_is_refused_with_nothing_changed(
+    empty: Deployment, tmp_path: Path, where: Document, update: Document
+) -> None:
+    source = f'''
+        """Backfill."""
+
+
+        def up(ctx):
+            """Never ends."""
+            ctx.backfill("things", where={where!r}, update={update!r})
+
+
+        def down(ctx):
+            """Nothing."""
+    '''
+    admin = empty.admin
+    admin.app["things"].insert_many([{"_id": n, "n": 0} for n in range(5)])
+    before = admin.app.command("dbHash")["collections"]["things"]
+    deployment = empty.with_settings(migrations=write_scripts(tmp_path / "s", {"v001_data_x.py": source}), batch_docs=2)
+
+    with pytest.raises(StepFailed, match="does not take documents out of its where"):
+        deployment.migrate()
+
+    assert admin.app.command("dbHash")["collections"]["things"] == before
