@@ -1,4 +1,7 @@
-"""Real servers once per session, one migrated database per test."""
+"""Real servers once per module, one migrated database per test.
+
+Not once per session: a mongod that has created and dropped a thousand databases takes its time for everything.
+"""
 
 import os
 import uuid
@@ -17,7 +20,7 @@ settings.register_profile("ci", max_examples=300, deadline=None, derandomize=Tru
 settings.load_profile("ci" if os.environ.get("CI") else "dev")  # noqa: TID251 - the composition root of the tests
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real MongoDB replica set and a real Valkey."""
     with open_stack(tmp_path_factory.mktemp("stack"), test_commands=True) as running:

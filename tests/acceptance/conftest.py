@@ -56,7 +56,7 @@ def system(deployment: Deployment, sentry: Receiver, tmp_path: Path) -> Iterator
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A migrated database for commands that change nothing."""
     home, nobody = tmp_path_factory.mktemp("shared"), Receiver(9)
