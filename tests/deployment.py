@@ -32,6 +32,7 @@ class Deployment:
     settings: Settings
     published: list[Job] = field(default_factory=list)
     _open: dict[Role, Services] = field(default_factory=dict)
+    _admin: Databases | None = None
 
     @property
     def addresses(self) -> Addresses:
@@ -40,8 +41,10 @@ class Deployment:
     @property
     def admin(self) -> Databases:
         """The databases as the administrator: for arranging and looking, never for the code under test."""
-        uri = self.stack.endpoints.mongodb_uri("admin", auth_source="admin")
-        return Databases(self.cleanup.enter_context(open_client(uri, app_name="test")), self.name)
+        if self._admin is None:  # one client: a loop that waits asks for it often
+            uri = self.stack.endpoints.mongodb_uri("admin", auth_source="admin")
+            self._admin = Databases(self.cleanup.enter_context(open_client(uri, app_name="test")), self.name)
+        return self._admin
 
     def services(self, role: Role = Role.WORKER) -> Services:
         """The services of a process that works as *role*."""
