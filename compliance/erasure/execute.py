@@ -7,7 +7,8 @@ so a successor simply starts over: what is gone is not found again.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from compliance.audit.entry import Detail, Entry
@@ -25,6 +26,7 @@ from compliance.jobs.run import Effect, Outcome, Run
 from compliance.mongo import Databases, Db, Session, driver_errors
 
 IDLE_BATCHES = 10  # batches in a row that changed nothing, before we say that an action does not take
+TICK = timedelta(milliseconds=1)  # of the times that MongoDB stores
 
 
 @dataclass(slots=True, kw_only=True)
@@ -288,10 +290,9 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
     ]
     stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
     verified = erasure.entry("erasure.verified", {"residual": {}})
-    _commit(erasure, lambda _: Outcome(entries=(verified,), checkpoint=erasure.checkpoint()))
 
     def effect(session: Session) -> Outcome:
-        now = erasure.run.clock.now()
+        now = max(erasure.run.clock.now(), verified.created_at + TICK)  # readers sort by time
         changes = {"affected": erasure.affected, "kept": kept, "completed_at": now, "residual": {}}
         erasure.requests.move(erasure.request_id, stage, changes, now=now, session=session)
         details: dict[str, Detail] = {
@@ -299,7 +300,7 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
             "kept": {str(item["collection"]): int(item["documents"]) for item in kept},
         }
         return Outcome(
-            entries=(erasure.entry("erasure.completed", details),),
+            entries=(verified, replace(erasure.entry("erasure.completed", details), created_at=now)),
             checkpoint=erasure.checkpoint(),
             result={"state": stage.value, "documents": total, "affected": erasure.affected},
         )
