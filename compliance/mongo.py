@@ -6,7 +6,7 @@ A client is made once per process and after the fork; ``open_client`` never conn
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pymongo
@@ -60,6 +60,12 @@ class Databases:
 
     def _database(self, name: str) -> Db:
         return self.client.get_database(name, codec_options=CODEC)
+
+    def server_time(self) -> datetime:
+        """Return the clock of the server: what leases, delays and schedules go by."""
+        with driver_errors():
+            now: datetime = self._database("admin").command("hello")["localTime"]
+        return now
 
     def transact(self, work: Callable[[Session], T]) -> T:
         """Run *work* in one majority transaction and return what it returned.

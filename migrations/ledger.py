@@ -6,7 +6,7 @@ Document shape (``migration_history``)::
      at: date}
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -54,8 +54,15 @@ class History:
 
 
 @contextmanager
-def lease(databases: Databases, *, owner: str, clock: Clock, length: timedelta) -> Iterator[Run]:
-    """Hold the migration lease for the block; every commit of the run compares its fence.
+def lease(
+    databases: Databases,
+    *,
+    owner: str,
+    clock: Clock,
+    length: timedelta,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Run]:
+    """Hold the migration lease for the block; every commit of the run compares its fence and asks *should_stop*.
 
     Raises:
         LockHeld: When somebody else runs migrations; the message says who, and until when the lease lasts.
@@ -69,7 +76,7 @@ def lease(databases: Databases, *, owner: str, clock: Clock, length: timedelta) 
         until = held.get("until")
         when = f" until {until:%H:%M:%S} UTC, renewed while it works" if until else ""
         raise LockHeld(f"migrations are run by {held.get('owner', 'another process')}{when}; try again when it is done")
-    run = Run(claim=claim, ledger=ledger, log=AuditLog(databases), clock=clock)
+    run = Run(claim=claim, ledger=ledger, log=AuditLog(databases), clock=clock, should_stop=should_stop)
     try:
         with heartbeat(run, lease=length):
             yield run

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -26,6 +27,7 @@ class Runner:
     Attributes:
         actor: Who asks, for the audit log.
         report: Where lines for people go.
+        should_stop: Asked before every step; a run that stops goes on where it stood at the next ``up``.
     """
 
     databases: Databases
@@ -36,6 +38,7 @@ class Runner:
     report: Report
     lease: timedelta = timedelta(seconds=30)
     batch_docs: int = 500
+    should_stop: Callable[[], bool] = lambda: False
 
     @property
     def history(self) -> History:
@@ -58,7 +61,7 @@ class Runner:
         if not plan_up(self.revisions, self.history.applied(), target).revisions:
             return ()
         require_audit_log(self.databases)
-        with lease(self.databases, owner=owner(), clock=self.clock, length=self.lease) as run:
+        with self._lease() as run:
             return self._run(plan_up(self.revisions, self.history.applied(), target), run)
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
@@ -73,10 +76,13 @@ class Runner:
             return self._show(plan, drop_data=drop_data)
         if not plan.revisions:
             return ()
-        with lease(self.databases, owner=owner(), clock=self.clock, length=self.lease) as run:
+        with self._lease() as run:
             quiet = replace(self, report=lambda _: None)
             quiet.down(target, dry_run=True, drop_data=drop_data)  # what would refuse half-way refuses now
             return self._run(self._plan_down(target), run, drop_data=drop_data)
+
+    def _lease(self) -> AbstractContextManager[Run]:
+        return lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
 
     def _plan_down(self, target: str) -> Plan:
         return plan_down(self.revisions, self.history.applied(), target, begun=self.history.begun())

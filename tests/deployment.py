@@ -15,8 +15,9 @@ from compliance.settings import Settings
 from migrations.migrate import build_runner
 from migrations.runner import Runner
 from worker.addresses import Addresses
+from worker.attempt import carry_out
 from worker.embedded import Stack
-from worker.job import carry_out, receive, submit
+from worker.intake import Message, receive, submit
 from worker.services import Services, build_services, connect
 from worker.tasks import JOBS
 from worker.up import provision_stack
@@ -76,7 +77,7 @@ class Deployment:
 
     def run(self, kind: str, values: Mapping[str, Any], request_id: str = "r-1") -> Job:
         """Send a message as a service would, carry it out in this process, and return the job."""
-        receive(JOBS[kind], values, request_id=request_id, services=self.services())
+        receive(Message(kind=JOBS[kind], values=values, request_id=request_id), services=self.services())
         job = self.services().ledger.find(request_id)
         assert job is not None
         return job

@@ -18,7 +18,8 @@ from compliance.jobs.job import Job
 from compliance.provision import refuse_excess
 from compliance.settings import Settings
 from worker.broker import repair_closed_channels
-from worker.job import JobKind, receive
+from worker.intake import REQUEST_ID, Message, receive
+from worker.job import JobKind
 from worker.resume import TASK as SWEEP
 from worker.resume import sweep
 from worker.routing import QUEUES
@@ -157,14 +158,20 @@ def create_app(
 
 def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
     def handle(self: ComplianceTask, *args: Any, **kwargs: Any) -> None:
-        request_id = kwargs.pop("request_id", None) or str(self.request.id)
+        request_id = kwargs.pop(REQUEST_ID, None) or str(self.request.id)
 
         def show(checkpoint: Any) -> None:
             self.send_event("task-progress", step=checkpoint.get("step"), steps=checkpoint.get("steps"))
 
-        values = {"positional arguments": HIDDEN} if args else kwargs
+        message = Message(
+            kind=kind,
+            values={"positional arguments": HIDDEN} if args else kwargs,
+            request_id=request_id,
+            traceparent=_text(self.request.get("traceparent")),
+            is_repeat=bool((self.request.delivery_info or {}).get("redelivered")),
+        )
         try:
-            receive(kind, values, request_id=request_id, services=services(), on_progress=show)
+            receive(message, services=services(), on_progress=show)
         except ComplianceError as error:
             # Nothing is recorded yet: the message is all there is, so it stays in the broker.
             hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
@@ -178,6 +185,10 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
             raise JobCrashed(f"{kind.name}: {type(error).__name__}") from None
 
     app.task(bind=True, name=kind.task, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _jitter() -> float:

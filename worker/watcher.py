@@ -22,7 +22,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from compliance.errors import ResumeTokenLost, StoreUnavailable
 from compliance.jobs.job import Job
 from compliance.mongo import Db, Document, Session, translate
-from worker.job import submit
+from worker.intake import submit
 from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.services import Services
 from worker.tasks import JOBS

@@ -261,7 +261,7 @@ def _look_again(erasure: Erasure, *, skip: Iterable[str] = ()) -> None:
     Raises:
         ErasureIncomplete: Naming the collections; recorded before it is raised.
     """
-    residual = sweep(erasure.databases.app, compile_needles([erasure.identity]), skip=skip)
+    residual = sweep(erasure.databases.app, compile_needles([erasure.identity]), skip=skip, check=erasure.run.check)
     if not residual:
         return
 

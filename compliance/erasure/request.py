@@ -73,11 +73,20 @@ class Requests:
         Raises:
             IntegrityError: When it does not.
         """
+        if not self._move(request_id, target, changes, now=now, session=session):
+            raise IntegrityError(f"erasure request {request_id} cannot become {target.value} from where it stands")
+
+    def withdraw(self, request_id: str, *, now: datetime, session: Session) -> bool:
+        """Withdraw a request that is not answered yet; False where there is none, or it is."""
+        return self._move(request_id, Stage.WITHDRAWN, {}, now=now, session=session)
+
+    def _move(
+        self, request_id: str, target: Stage, changes: Mapping[str, Any], *, now: datetime, session: Session
+    ) -> bool:
         sources = [stage.value for stage, targets in NEXT.items() if target in targets]
         moved = self.databases.compliance[REQUESTS].update_one(
             {"_id": request_id, "state": {"$in": sources}},
             {"$set": {"state": target.value, "updated_at": now, **changes}},
             session=session,
         )
-        if moved.matched_count != 1:
-            raise IntegrityError(f"erasure request {request_id} cannot become {target.value} from where it stands")
+        return moved.matched_count == 1

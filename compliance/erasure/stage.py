@@ -18,14 +18,15 @@ class Stage(StrEnum):
     COMPLETED_WITH_RETENTION = "completed_with_retention"
     RESIDUAL_FOUND = "residual_found"
     REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
 
 
 COMPLETE = (Stage.COMPLETED, Stage.COMPLETED_WITH_RETENTION)
 NEXT: Mapping[Stage, tuple[Stage, ...]] = {
-    Stage.RECEIVED: (Stage.PLANNED, Stage.REJECTED),
-    Stage.PLANNED: (Stage.EXECUTING, Stage.REJECTED),
-    Stage.EXECUTING: (Stage.EXECUTING, Stage.RESIDUAL_FOUND, Stage.REJECTED, *COMPLETE),
-    Stage.RESIDUAL_FOUND: (Stage.EXECUTING,),
+    Stage.RECEIVED: (Stage.PLANNED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.PLANNED: (Stage.EXECUTING, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.EXECUTING: (Stage.EXECUTING, Stage.RESIDUAL_FOUND, Stage.REJECTED, Stage.WITHDRAWN, *COMPLETE),
+    Stage.RESIDUAL_FOUND: (Stage.EXECUTING, Stage.WITHDRAWN),
 }
 
 

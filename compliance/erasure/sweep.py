@@ -7,7 +7,7 @@ and Unicode form, other text identifiers as they stand. Encoded forms (base64, c
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -139,19 +139,27 @@ def _spaced(text: str) -> str:
     )
 
 
-def sweep_collection(collection: Collection[Document], needles: Needles) -> Iterator[Document]:
-    """Yield ``{_id, ...}`` of every document of *collection* in which a needle stands; memory stays at one batch."""
+def sweep_collection(
+    collection: Collection[Document], needles: Needles, *, check: Callable[[], None] = lambda: None
+) -> Iterator[Document]:
+    """Yield ``{_id, ...}`` of every document of *collection* in which a needle stands; memory stays at one batch.
+
+    *check* is called for every batch and ends the sweep by what it raises.
+    """
     with driver_errors():
         batches: Iterator[Any] = collection.find_raw_batches({}, batch_size=BATCH_DOCS)  # of bytes; typed as documents
         for batch in batches:
+            check()
             if needles.found_in(batch):
                 yield from (document for document in _split(batch) if needles.found_in(document.raw))
 
 
-def sweep(database: Db, needles: Needles, *, skip: Iterable[str] = ()) -> dict[str, int]:
+def sweep(
+    database: Db, needles: Needles, *, skip: Iterable[str] = (), check: Callable[[], None] = lambda: None
+) -> dict[str, int]:
     """Return how many documents of each collection of *database* hold a needle; collections without any are absent.
 
-    Views are not read: the collections below them are.
+    Views are not read: the collections below them are. *check* is called now and then, and may end it by an error.
     """
     with driver_errors():
         names = sorted(
@@ -160,7 +168,11 @@ def sweep(database: Db, needles: Needles, *, skip: Iterable[str] = ()) -> dict[s
             if info["type"] not in UNREADABLE and not info["name"].startswith("system.")
         )
     skipped = set(skip)
-    counts = {name: sum(1 for _ in sweep_collection(database[name], needles)) for name in names if name not in skipped}
+    counts = {
+        name: sum(1 for _ in sweep_collection(database[name], needles, check=check))
+        for name in names
+        if name not in skipped
+    }
     return {name: count for name, count in counts.items() if count}
 
 

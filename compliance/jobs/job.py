@@ -1,7 +1,5 @@
 """A job: one run of one kind of work, identified by the request that asked for it."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,9 @@ from compliance.errors import InvalidPayload
 
 RequestId = NewType("RequestId", str)
 Payload = dict[str, Any]
+
+DEFAULT_PRIORITY = 5
+HIGHEST_PRIORITY = 9
 
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.[A-Za-z]{2,}")
@@ -26,9 +27,38 @@ class State(StrEnum):
     DONE = "done"
     REJECTED = "rejected"
     PARKED = "parked"
+    CANCELLED = "cancelled"
 
 
-FINAL = (State.DONE, State.REJECTED, State.PARKED)
+FINAL = (State.DONE, State.REJECTED, State.PARKED, State.CANCELLED)
+
+
+class Ask(StrEnum):
+    """What a person asked of a running job; it is heard at the next batch."""
+
+    CANCEL = "cancel"
+    PARK = "park"
+
+    @property
+    def leads_to(self) -> State:
+        """The state of the job once it was heard."""
+        return State.CANCELLED if self is Ask.CANCEL else State.PARKED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How urgent a job is and how it is followed; no part of what is done, so a repeated request may differ in it.
+
+    Attributes:
+        priority: 0 to 9; a higher one goes first among the waiting jobs of a kind.
+        deadline: When it should be done; an earlier one goes first within a priority. A job that is late is still
+            carried out, and reported by the check ``overdue``.
+        trace_id: 32 hex digits that logs and errors carry (W3C Trace Context, section 3.2.2.3).
+    """
+
+    priority: int = DEFAULT_PRIORITY
+    deadline: datetime | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +69,15 @@ class Job:
         request_id: The idempotency key: the same key twice is one job.
         kind: The kind of work, such as ``erasure.request``.
         payload: Ids only, validated by the kind's model.
+        origin: Where it came from: ``celery``, ``cli``, ``outbox``, ``watcher``, ``campaign`` or ``schedule``.
+        terms: How urgent it is.
+        locks: Names of what it must have alone while it runs.
         takeovers: Workers in a row that vanished without committing anything.
         fence: Grows with every claim; a transaction of an older fence commits nothing.
         checkpoint: What the last committed transaction left for its successor.
         result: Counts and ids, once the job is done.
         error: ``{code, message}`` of the last failure.
+        asked: What a person asked of it while it was running.
     """
 
     request_id: RequestId
@@ -51,12 +85,16 @@ class Job:
     payload: Payload
     state: State
     created_at: datetime
+    origin: str = ""
+    terms: Terms = Terms()
+    locks: tuple[str, ...] = ()
     attempts: int = 0
     takeovers: int = 0
     fence: int = 0
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     error: Mapping[str, str] | None = None
+    asked: Ask | None = None
 
 
 def to_request_id(value: object) -> RequestId:
@@ -71,25 +109,3 @@ def to_request_id(value: object) -> RequestId:
     if _EMAIL.search(value):
         raise InvalidPayload("request_id: looks like an e-mail address; use an opaque id")
     return RequestId(value)
-
-
-def payload_hash(payload: Payload) -> str:
-    """Return the SHA-256 of *payload*, by which a repeated request id is compared."""
-    return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def from_document(document: Mapping[str, Any]) -> Job:
-    """Return the job that *document* of the ledger holds."""
-    return Job(
-        request_id=RequestId(document["_id"]),
-        kind=document["kind"],
-        payload=document["payload"],
-        state=State(document["state"]),
-        created_at=document["created_at"],
-        attempts=document["attempts"],
-        takeovers=document.get("takeovers", 0),
-        fence=document["fence"],
-        checkpoint=document.get("checkpoint") or {},
-        result=document.get("result"),
-        error=document.get("error"),
-    )

@@ -1,18 +1,10 @@
-"""The ledger of jobs in ``<app>_compliance.jobs``: every change of state is a compare-and-swap.
+"""The ledger of jobs as workers use it: record, claim, renew, commit, hand back, ring again.
 
-Document shape (``jobs``)::
-
-    {_id: request_id, kind: str, payload: object, payload_hash: str, origin: str, state: str, attempts: int,
-     takeovers: int, fence: int,
-     lease: {owner: str, until: date} | null, run_at: date | null, published_at: date | null, checkpoint: object,
-     result: object | null,
-     error: {code: str, message: str} | null, created_at: date, updated_at: date, finished_at: date | null,
-     refused: true}                       only where it is no job, but the note of a message that was refused
-
-Leases and delays use the clock of the server (``$$NOW``), so that a worker with a wrong clock does no harm.
+Every change of state is a compare-and-swap. Leases and delays use the clock of the server (``$$NOW``), so that a
+worker with a wrong clock does no harm. ``compliance.jobs.desk`` has what people do with jobs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,8 +13,9 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable, UnknownName
-from compliance.jobs.job import FINAL, Job, Payload, RequestId, State, from_document, payload_hash
+from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable
+from compliance.jobs.document import DEFAULT, from_document, new_document
+from compliance.jobs.job import Ask, Job, Payload, RequestId, State, Terms
 from compliance.mongo import Databases, Document, Session, driver_errors
 
 JOBS = "jobs"
@@ -56,6 +49,8 @@ class Ledger:
         payload: Payload,
         origin: str,
         now: datetime,
+        terms: Terms = DEFAULT,
+        locks: tuple[str, ...] = (),
         session: Session | None = None,
     ) -> Job:
         """Make the job of *request_id* durable and return it; the same request twice is one job.
@@ -64,14 +59,18 @@ class Ledger:
             request_id: The idempotency key.
             kind: The kind of work.
             payload: Validated; ids only.
-            origin: Where it came from: ``celery``, ``cli``, ``watcher`` or ``schedule``.
+            origin: Where it came from, see ``Job``.
             now: When it was received.
+            terms: How urgent it is; those of the first request stand.
+            locks: What it must have alone while it runs.
             session: The transaction to record it in, if any.
 
         Raises:
             RequestConflict: When the request id came before with another kind or payload.
         """
-        document = new_document(request_id, kind=kind, payload=payload, origin=origin, now=now)
+        document = new_document(
+            request_id, kind=kind, payload=payload, origin=origin, now=now, terms=terms, locks=locks
+        )
         with driver_errors(session):
             try:
                 stored = self.jobs.find_one_and_update(
@@ -97,46 +96,81 @@ class Ledger:
         return from_document(stored)
 
     def claim(self, request_id: RequestId, *, owner: str, lease: timedelta) -> Claim | None:
-        """Take the job if it is due and nobody works on it; None otherwise."""
+        """Take the job if it is due, nobody works on it and nobody has its locks; None otherwise."""
         with driver_errors():
-            stored = self.jobs.find_one_and_update(
-                {"_id": request_id, "$expr": _is_claimable()},
-                [
-                    {
-                        "$set": {
-                            "state": State.RUNNING.value,
-                            "lease": {"owner": owner, "until": _after(lease)},
-                            "fence": {"$add": ["$fence", 1]},
-                            "attempts": {"$add": ["$attempts", 1]},
-                            "takeovers": {"$add": ["$takeovers", {"$cond": [_was_abandoned(), 1, 0]}]},
-                            "published_at": None,
-                            "updated_at": "$$NOW",
+            try:
+                stored = self.jobs.find_one_and_update(
+                    {"_id": request_id, "$expr": _is_claimable()},
+                    [
+                        {
+                            "$set": {
+                                "state": State.RUNNING.value,
+                                "lease": {"owner": owner, "until": _after(lease)},
+                                "fence": {"$add": ["$fence", 1]},
+                                "attempts": {"$add": ["$attempts", 1]},
+                                "takeovers": {"$add": ["$takeovers", {"$cond": [_was_abandoned(), 1, 0]}]},
+                                "published_at": None,
+                                "updated_at": "$$NOW",
+                            }
                         }
-                    }
-                ],
-                return_document=ReturnDocument.AFTER,
-            )
+                    ],
+                    return_document=ReturnDocument.AFTER,
+                )
+            except DuplicateKeyError:  # another running job has one of its locks, and rings for it when it ends
+                return None
         return Claim(job=from_document(stored), owner=owner) if stored else None
 
-    def renew(self, claim: Claim, *, lease: timedelta) -> bool:
-        """Move the end of the lease; False when a successor has the job."""
+    def most_urgent(self, kind: str, *, limit: int) -> list[RequestId]:
+        """Return the waiting jobs of *kind* that are due: highest priority first, then earliest deadline."""
+        query = {"kind": kind, "state": State.QUEUED.value, "$expr": _is_due()}
+        order = [("priority", DESCENDING), ("deadline", ASCENDING)]
         with driver_errors():
-            renewed = self.jobs.update_one(_held_by(claim), [{"$set": {"lease.until": _after(lease)}}])
-        return renewed.matched_count == 1
+            return [RequestId(found["_id"]) for found in self.jobs.find(query, {"_id": 1}).sort(order).limit(limit)]
 
-    def advance(self, claim: Claim, changes: Mapping[str, Any], *, session: Session) -> None:
-        """Write *changes* of the job in the transaction of *session*; this is the fence of every effect.
+    def renew(self, claim: Claim, *, lease: timedelta) -> Ask | None:
+        """Move the end of the lease; return what a person asked of the job meanwhile, if anything.
 
         Raises:
-            LeaseLost: When a successor has the job; the transaction commits nothing.
+            LeaseLost: When a successor has the job.
+        """
+        with driver_errors():
+            renewed = self.jobs.find_one_and_update(
+                _held_by(claim), [{"$set": {"lease.until": _after(lease)}}], projection={"asked": 1}
+            )
+        if renewed is None:
+            raise _lost(claim)
+        return Ask(renewed["asked"]) if renewed.get("asked") else None
+
+    def insert(self, document: Document, *, session: Session) -> None:
+        """Insert a job in the transaction of *session*; one that is there, or whose locks are taken, is an error."""
+        self.jobs.insert_one(document, session=session)
+
+    def advance(self, claim: Claim, changes: Mapping[str, Any], *, session: Session, heard: Ask | None = None) -> None:
+        """Write *changes* of the job in the transaction of *session*; this is the fence of every effect.
+
+        Args:
+            claim: What the caller holds.
+            changes: Fields of the job.
+            session: The transaction.
+            heard: What a person asked of the job, where the caller does that; an effect never commits against it.
+
+        Raises:
+            LeaseLost: When a successor has the job, or a person asked for something that the caller does not know yet;
+                the transaction commits nothing.
         """
         updated = self.jobs.update_one(
-            _held_by(claim),
+            {**_held_by(claim), "asked": heard.value if heard else None},
             {"$set": {"takeovers": 0, **changes}, "$currentDate": {"updated_at": True}},
             session=session,
         )
         if updated.matched_count != 1:
-            raise LeaseLost(f"job {claim.job.request_id} was taken over; nothing was committed")
+            raise _lost(claim)
+
+    def asked(self, claim: Claim) -> Ask | None:
+        """Return what a person asked of the job that is still held by *claim*."""
+        with driver_errors():
+            held = self.jobs.find_one(_held_by(claim), {"asked": 1})
+        return Ask(held["asked"]) if held and held.get("asked") else None
 
     def hand_back(self, claim: Claim, *, delay: timedelta, error: Mapping[str, str] | None = None) -> None:
         """Give the lease back, for anyone to go on after *delay*; a successor that has it already is left alone."""
@@ -162,101 +196,57 @@ class Ledger:
             stored = self.jobs.find_one({"_id": request_id})
         return from_document(stored) if stored else None
 
+    def waiting_for(self, locks: tuple[str, ...], *, limit: int) -> list[Job]:
+        """Return waiting jobs that need one of *locks*."""
+        query = {"state": State.QUEUED.value, "locks": {"$in": list(locks)}}
+        with driver_errors():
+            return [from_document(stored) for stored in self.jobs.find(query).limit(limit)]
+
     def take_due(self, *, limit: int, again_after: timedelta) -> list[Job]:
         """Return up to *limit* jobs that could run and that nobody works on, and note that they are being published.
 
         A job that was published less than *again_after* ago and is still waiting is not returned: its message is on
-        the way, and a busy queue must not fill with repeats.
+        the way, and a busy queue must not fill with repeats. A job whose worker vanished is rung for six times as
+        often: its message may be lost with it.
         """
-        # For a job whose worker vanished the message may be lost with it, so it is rung for more often.
-        pause = {"$cond": [_was_abandoned(), _milliseconds(again_after / 6), _milliseconds(again_after)]}
-        quiet = {"$lt": ["$published_at", {"$subtract": ["$$NOW", pause]}]}
-        query = {
-            "state": {"$in": [State.QUEUED.value, State.RUNNING.value]},
-            "$expr": {"$and": [_is_claimable(), quiet]},
-        }
         with driver_errors():
-            due = [from_document(stored) for stored in self.jobs.find(query).sort("run_at", ASCENDING).limit(limit)]
-            if due:
-                ids = [job.request_id for job in due]
-                self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": {"published_at": "$$NOW"}}])
+            now = self.databases.server_time()
+            abandoned = self._ring(
+                {"state": State.RUNNING.value, "lease.until": {"$lt": now}, **_quiet(now - again_after / 6)},
+                ("lease.until", ASCENDING),
+                limit,
+            )
+            waiting = self._ring(
+                {"state": State.QUEUED.value, "run_at": {"$not": {"$gt": now}}, **_quiet(now - again_after)},
+                ("published_at", ASCENDING),
+                limit - len(abandoned),
+            )
+        due = abandoned + waiting
+        return sorted(due, key=lambda job: (-job.terms.priority, job.created_at))
+
+    def _ring(self, query: Document, order: tuple[str, int], limit: int) -> list[Job]:
+        due = [from_document(stored) for stored in self.jobs.find(query).sort([order]).limit(limit)] if limit else []
+        if due:
+            ids = [job.request_id for job in due]
+            self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": {"published_at": "$$NOW"}}])
         return due
-
-    def list(self, *, state: State | None = None, limit: int) -> Iterator[Job]:
-        """Yield the newest jobs, of one state if given."""
-        query = {"state": state.value} if state else {}
-        with driver_errors():
-            for stored in self.jobs.find(query).sort("created_at", DESCENDING).limit(limit):
-                yield from_document(stored)
-
-    def retry(self, request_id: RequestId, *, session: Session) -> None:
-        """Queue a parked job again, in the transaction of *session*; it starts with a clean count of attempts.
-
-        Raises:
-            UnknownName: When it is not parked.
-        """
-        changed = self.jobs.update_one(
-            {"_id": request_id, "state": State.PARKED.value},
-            [
-                {
-                    "$set": {
-                        "state": State.QUEUED.value,
-                        "attempts": 0,
-                        "takeovers": 0,
-                        "run_at": None,
-                        "finished_at": None,
-                        "updated_at": "$$NOW",
-                    }
-                }
-            ],
-            session=session,
-        )
-        if changed.matched_count != 1:
-            raise UnknownName(f"there is no parked job {request_id!r}; see `compliance jobs list --state parked`")
-
-
-def new_document(request_id: RequestId, *, kind: str, payload: Payload, origin: str, now: datetime) -> Document:
-    """Return a queued job as it is stored."""
-    return {
-        "_id": request_id,
-        "kind": kind,
-        "payload": payload,
-        "payload_hash": payload_hash(payload),
-        "origin": origin,
-        "state": State.QUEUED.value,
-        "attempts": 0,
-        "takeovers": 0,
-        "fence": 0,
-        "lease": None,
-        "run_at": None,
-        "published_at": None,
-        "checkpoint": {},
-        "result": None,
-        "error": None,
-        "created_at": now,
-        "updated_at": now,
-        "finished_at": None,
-    }
-
-
-def finished(state: State, *, now: datetime, **changes: Any) -> dict[str, Any]:
-    """Return the changes that end a job in *state*."""
-    if state not in FINAL:
-        raise ValueError(f"{state} is no final state")
-    return {"state": state.value, "lease": None, "finished_at": now, **changes}
 
 
 def _after(delay: timedelta) -> Document:
-    return {"$add": ["$$NOW", _milliseconds(delay)]}
+    return {"$add": ["$$NOW", round(delay.total_seconds() * 1000)]}
 
 
-def _milliseconds(duration: timedelta) -> int:
-    return round(duration.total_seconds() * 1000)
+def _quiet(since: datetime) -> Document:
+    return {"$or": [{"published_at": None}, {"published_at": {"$lt": since}}]}
+
+
+def _is_due() -> Document:
+    return {"$lte": ["$run_at", "$$NOW"]}  # null is less than any date
 
 
 def _is_claimable() -> Document:
-    waiting = {"$and": [{"$eq": ["$state", State.QUEUED.value]}, {"$lte": ["$run_at", "$$NOW"]}]}
-    abandoned = {"$and": [{"$eq": ["$state", State.RUNNING.value]}, {"$lt": ["$lease.until", "$$NOW"]}]}
+    waiting = {"$and": [{"$eq": ["$state", State.QUEUED.value]}, _is_due()]}
+    abandoned = {"$and": [_was_abandoned(), {"$lt": ["$lease.until", "$$NOW"]}]}
     return {"$or": [waiting, abandoned]}
 
 
@@ -271,3 +261,7 @@ def _held_by(claim: Claim) -> Document:
         "lease.owner": claim.owner,
         "fence": claim.job.fence,
     }
+
+
+def _lost(claim: Claim) -> LeaseLost:
+    return LeaseLost(f"job {claim.job.request_id} was taken over; nothing was committed")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +11,10 @@ from compliance.audit.entry import Entry
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
 from compliance.errors import ComplianceError, LeaseLost
-from compliance.jobs.job import Job, State
-from compliance.jobs.ledger import Claim, Ledger, finished
-from compliance.mongo import Session
+from compliance.jobs.document import finished
+from compliance.jobs.job import Ask, Job, State
+from compliance.jobs.ledger import Claim, Ledger
+from compliance.mongo import Document, Session
 
 Effect = Callable[[Session], "Outcome"]
 
@@ -37,21 +38,51 @@ class Stopped(LeaseLost):
     """The worker is shutting down: the job goes on elsewhere from its checkpoint."""
 
 
+class Interrupted(LeaseLost):
+    """A person asked the job to end; it does so between two batches."""
+
+    def __init__(self, request_id: str, ask: Ask) -> None:
+        super().__init__(f"job {request_id} was asked to {ask.value}")
+        self.ask = ask
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """The hands of a job function: everything it does to MongoDB goes through ``commit``."""
+    """The hands of a job function: everything it does to MongoDB goes through ``commit``.
+
+    Attributes:
+        claim: The job, and the lease under which it is held.
+        unrecorded: The job as it will be stored, where its first and only transaction records it, too; then there is
+            no lease to hold.
+        should_stop: Whether this worker is shutting down.
+        on_progress: Told the checkpoint of every commit.
+        interruption: Why the work should end, as far as the heartbeat has heard.
+    """
 
     claim: Claim
     ledger: Ledger
     log: AuditLog
     clock: Clock
+    unrecorded: Document | None = None
     should_stop: Callable[[], bool] = lambda: False
     on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None
+    interruption: LeaseLost | None = field(default=None, init=False)
 
     @property
     def job(self) -> Job:
         """The job as it was when it was claimed."""
         return self.claim.job
+
+    def check(self) -> None:
+        """Return if the work should go on: for work between two commits that takes long.
+
+        Raises:
+            LeaseLost: When another worker has the job, this worker is stopping, or a person asked it to end.
+        """
+        if self.should_stop():
+            raise Stopped(f"job {self.job.request_id} goes on elsewhere: this worker is stopping")
+        if self.interruption is not None:
+            raise self.interruption
 
     def commit(self, effect: Effect) -> Outcome:
         """Run *effect* in one transaction with its audit entries, the checkpoint and the comparison of the fence.
@@ -59,22 +90,41 @@ class Run:
         *effect* may run several times, and must have no effect outside the transaction.
 
         Raises:
-            LeaseLost: When another worker has the job, or this worker is stopping; nothing was committed.
+            LeaseLost: When another worker has the job, this worker is stopping, or a person asked it to end; nothing
+                was committed.
         """
-        if self.should_stop():
-            raise Stopped(f"job {self.job.request_id} goes on elsewhere: this worker is stopping")
+        self.check()
 
         def transaction(session: Session) -> Outcome:
+            if self.unrecorded is not None:
+                self.ledger.insert(self.unrecorded, session=session)
             outcome = effect(session)
             self.ledger.advance(self.claim, self._changes(outcome), session=session)
             for entry in outcome.entries:
                 self.log.append(entry, session=session)
             return outcome
 
-        outcome = self.ledger.databases.transact(transaction)
+        try:
+            outcome = self.ledger.databases.transact(transaction)
+        except LeaseLost:
+            ask = self.ledger.asked(self.claim)
+            if ask is None:
+                raise
+            raise Interrupted(self.job.request_id, ask) from None
         if outcome.checkpoint is not None:
             self.on_progress(outcome.checkpoint)
         return outcome
+
+    def beat(self, lease: timedelta) -> bool:
+        """Renew the lease; False when there is nothing left to renew."""
+        try:
+            ask = self.ledger.renew(self.claim, lease=lease)
+        except LeaseLost as error:
+            self.interruption = error
+            return False
+        if ask is not None:
+            self.interruption = Interrupted(self.job.request_id, ask)
+        return True
 
     def _changes(self, outcome: Outcome) -> dict[str, Any]:
         changes: dict[str, Any] = {}
@@ -96,7 +146,7 @@ def heartbeat(run: Run, *, lease: timedelta) -> Iterator[None]:
     def beat() -> None:
         while not ended.wait(lease.total_seconds() / 3):
             try:
-                if not run.ledger.renew(run.claim, lease=lease):
+                if not run.beat(lease):
                     return
             except ComplianceError:
                 continue

@@ -86,6 +86,7 @@ def _look_first(importing: Import, stream: BinaryIO) -> None:
     erased = _erased_people(importing.databases)
     line = 0
     for batch in _batches(ndjson.read(stream), importing.batch_docs):
+        importing.run.check()
         for number, document in enumerate(batch, line + 1):
             if erased.found_in(bson.encode(document)):
                 raise RejectedError(f"line {number} holds the id of an erased person; take such lines out")

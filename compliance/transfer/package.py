@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.audit.entry import Detail, EntityId, Entry
-from compliance.jobs.run import Outcome, Run, Stopped
+from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Document
 from compliance.transfer.formats import ndjson
 from compliance.transfer.manifest import File, Manifest, open_package, replacing, write_manifest
@@ -76,8 +76,8 @@ def _write_file(run: Run, path: Path, collection: str, documents: Iterable[Mappi
 
 def _until_stopped(run: Run, documents: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for number, document in enumerate(documents):
-        if number % LOOK_EVERY == 0 and run.should_stop():
-            raise Stopped(f"job {run.job.request_id} goes on elsewhere: this worker is stopping")
+        if number % LOOK_EVERY == 0:
+            run.check()
         yield document
 
 

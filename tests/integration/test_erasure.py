@@ -15,8 +15,9 @@ from waiting import wait_until
 
 from compliance.datamap.model import Delete, Locator, Rule
 from compliance.erasure.holds import Holds
+from compliance.jobs.desk import Desk
 from worker.demo.seed import Seeded, insert, seed_documents
-from worker.job import receive
+from worker.intake import Message, receive
 from worker.services import Progress, Services
 from worker.tasks import JOBS
 
@@ -153,7 +154,7 @@ def test_a_worker_that_dies_at_every_transaction_loses_and_repeats_nothing(
 
 def send(subject: ObjectId, services: Services, on_progress: Progress = lambda _: None) -> None:
     kind, values = JOBS["erasure.request"], {"subject_id": str(subject)}
-    receive(kind, values, request_id="r-1", services=services, on_progress=on_progress)
+    receive(Message(kind=kind, values=values, request_id="r-1"), services=services, on_progress=on_progress)
 
 
 def is_free(deployment: Deployment, request_id: str = "r-1") -> bool:
@@ -178,7 +179,7 @@ def test_a_parked_erasure_goes_on_once_the_data_is_dealt_with(filled: Deployment
     parked = erase(filled, subject)
     filled.admin.app["newsletter"].drop()
     services = filled.services()
-    services.databases.transact(lambda session: services.ledger.retry(parked.request_id, session=session))
+    services.databases.transact(lambda session: Desk(services.ledger).retry(parked.request_id, session=session))
     job = erase(filled, subject)
 
     assert job.state == "done"

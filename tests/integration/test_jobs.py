@@ -16,7 +16,7 @@ from compliance.jobs.job import RequestId, State
 from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Outcome, Run, Stopped, heartbeat
 from compliance.mongo import Session
-from worker.job import submit
+from worker.intake import submit
 from worker.resume import sweep
 from worker.tasks import JOBS
 

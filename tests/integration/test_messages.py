@@ -9,22 +9,27 @@ from deployment import Deployment
 from waiting import wait_until
 
 from compliance.jobs.job import RequestId
-from worker.job import MAX_TAKEOVERS, receive, submit
+from worker.attempt import MAX_TAKEOVERS
+from worker.intake import Message, receive, submit
 from worker.tasks import JOBS
 
 SECRET = "ann.lee@example.org"
 LEASE_IS_OVER: dict[str, Any] = {"$expr": {"$lt": ["$lease.until", "$$NOW"]}}
 
 
+def message(kind: str, values: dict[str, Any], request_id: str = "r-1") -> Message:
+    return Message(kind=JOBS[kind], values=values, request_id=request_id)
+
+
 def refused(deployment: Deployment, kind: str, values: dict[str, Any], request_id: str = "r-1") -> str:
-    receive(JOBS[kind], values, request_id=request_id, services=deployment.services())
+    receive(message(kind, values, request_id), services=deployment.services())
     (job,) = deployment.admin.compliance["jobs"].find({"state": "rejected"})
     (entry,) = deployment.entries(action={"$in": ["job.rejected", "message.refused"]})
 
     assert entry["outcome"] == "denied"
     assert SECRET not in f"{job}{entry}"
-    message: str = job["error"]["message"]
-    return message
+    reason: str = job["error"]["message"]
+    return reason
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ def test_a_request_id_that_cannot_be_shown_is_refused(deployment: Deployment, re
 
 def test_a_refused_message_never_touches_the_job_of_the_same_id(deployment: Deployment) -> None:
     first = deployment.run("audit.verify", {})
-    receive(JOBS["erasure.request"], {"subject_id": str(ObjectId())}, request_id="r-1", services=deployment.services())
+    receive(message("erasure.request", {"subject_id": str(ObjectId())}), services=deployment.services())
 
     job = deployment.services().ledger.find("r-1")
     assert job == first

@@ -37,7 +37,7 @@ from compliance.erasure.stage import REQUESTS
 from compliance.jobs.job import Job
 from compliance.mongo import Databases, Document
 from compliance.transfer.manifest import open_package
-from worker.job import carry_out
+from worker.attempt import carry_out
 from worker.tasks import JOBS
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -35,7 +35,7 @@ DYNAMIC = {
     "migration.": {"migration.started", "migration.applied", "migration.reverting", "migration.reverted"},
     "job.": {"job.rejected", "job.parked"},
 }
-ENTRY_MAKERS = {"entry", "_entry", "_record", "_job_entry"}
+ENTRY_MAKERS = {"entry", "_entry", "_record", "job_entry"}
 ACTION = re.compile(r"[a-z_]+\.[a-z_]+")
 
 
@@ -217,7 +217,14 @@ def audit_actions() -> set[str]:
                 if isinstance(node, ast.Call):
                     for value in action_arguments(node):
                         found |= set(texts(value))
+                if isinstance(node, ast.Assign) and is_table_of_actions(node):
+                    for value in ast.walk(node.value):
+                        found |= set(texts(value)) if isinstance(value, ast.Constant) else set()
     return found
+
+
+def is_table_of_actions(assigned: ast.Assign) -> bool:
+    return any(isinstance(target, ast.Name) and target.id.endswith("ACTIONS") for target in assigned.targets)
 
 
 def action_arguments(call: ast.Call) -> Iterator[ast.expr]:

@@ -64,4 +64,4 @@ def test_every_stage_is_reached_and_only_by_work_it_is_complete() -> None:
 
 
 def test_what_was_found_again_is_erased_again() -> None:
-    assert NEXT[Stage.RESIDUAL_FOUND] == (Stage.EXECUTING,)
+    assert NEXT[Stage.RESIDUAL_FOUND] == (Stage.EXECUTING, Stage.WITHDRAWN)

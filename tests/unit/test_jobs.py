@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.errors import InvalidPayload
-from compliance.jobs.job import FINAL, Job, RequestId, State, from_document, payload_hash, to_request_id
-from compliance.jobs.ledger import finished, new_document
-from worker.job import MAX_BACKOFF, Payload, backoff, parse
+from compliance.jobs.document import finished, from_document, new_document, payload_hash
+from compliance.jobs.job import FINAL, Job, RequestId, State, to_request_id
+from worker.attempt import MAX_BACKOFF, backoff
+from worker.job import Payload, parse
 from worker.tasks import JOBS
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
@@ -81,7 +82,12 @@ def test_a_new_job_is_read_back_as_it_was_asked_for(moment: datetime) -> None:
     document = new_document(RequestId("r-1"), kind="erasure.request", payload=payload, origin="cli", now=moment)
 
     assert from_document(document) == Job(
-        request_id=RequestId("r-1"), kind="erasure.request", payload=payload, state=State.QUEUED, created_at=moment
+        request_id=RequestId("r-1"),
+        kind="erasure.request",
+        payload=payload,
+        state=State.QUEUED,
+        created_at=moment,
+        origin="cli",
     )
 
 

@@ -1,14 +1,16 @@
 """``compliance jobs``: the ledger of jobs."""
 
 import sys
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from compliance.audit.entry import Entry
 from compliance.errors import UnknownName
-from compliance.jobs.job import Job, State
-from compliance.mongo import Session
+from compliance.jobs.desk import Desk
+from compliance.jobs.job import Ask, Job, State
+from worker import desk
 from worker.cli.runtime import (
     EnvOption,
     JsonOption,
@@ -21,9 +23,11 @@ from worker.cli.runtime import (
 from worker.services import Services
 
 app = typer.Typer(
-    help="List jobs, look at one, try a parked one again.", epilog="Example: compliance jobs list --state parked"
+    help="List and count jobs, look at one, cancel, park, try again.",
+    epilog="Example: compliance jobs list --state parked",
 )
 
+ACTOR = "cli"
 IdArgument = Annotated[str, typer.Argument(help="The request id.")]
 
 
@@ -37,7 +41,7 @@ def list_(
 ) -> None:
     """List the newest jobs."""
     with runtime(ctx).services(profile=env) as services:
-        found = list(services.ledger.list(state=state, limit=limit))
+        found = list(Desk(services.ledger).newest(state=state, limit=limit))
     if json:
         show_json([describe(job) for job in found])
         return
@@ -63,24 +67,44 @@ def show(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None, json
 def retry(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) -> None:
     """Queue a parked job again; it goes on from its checkpoint."""
     with runtime(ctx).services(profile=env) as services:
-        job = _get(services, request_id)
-        entry = Entry(
-            event=f"{request_id}#retry#{job.fence}",
-            entity_type="job",
-            entity_id=request_id.replace("@", "(at)"),
-            action="job.retried",
-            created_at=services.clock.now(),
-            performed_by="cli",
-            request_id=request_id,
-        )
-
-        def effect(session: Session) -> None:
-            services.ledger.retry(job.request_id, session=session)
-            services.log.append(entry, session=session)
-
-        services.databases.transact(effect)
-        services.publish(job)
+        desk.retry(_get(services, request_id), services, actor=ACTOR)
     sys.stdout.write(f"queued again: {request_id}\n")
+
+
+@app.command(epilog="Example: compliance jobs cancel cli-7f3c")
+def cancel(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) -> None:
+    """End a job for good; what it has committed stays. A running one ends at its next batch."""
+    _ask(ctx, request_id, Ask.CANCEL, env)
+
+
+@app.command(epilog="Example: compliance jobs park cli-7f3c")
+def park(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) -> None:
+    """Pause a job until `compliance jobs retry`. A running one pauses at its next batch."""
+    _ask(ctx, request_id, Ask.PARK, env)
+
+
+@app.command(epilog="Example: compliance jobs stats")
+def stats(
+    ctx: typer.Context,
+    hours: Annotated[int, typer.Option(min=1, max=8760, help="Finished within how many hours.")] = 24,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Count jobs by kind and state: all unfinished ones, and those that were finished lately."""
+    with runtime(ctx).services(profile=env) as services:
+        counted = Desk(services.ledger).stats(within=timedelta(hours=hours))
+    if json:
+        show_json([asdict(count) for count in counted])
+        return
+    rows = ((count.kind, count.state, count.jobs, count.oldest, count.deadline or "") for count in counted)
+    show_table(("kind", "state", "jobs", "oldest", "first deadline"), rows, empty="no jobs")
+
+
+def _ask(ctx: typer.Context, request_id: str, what: Ask, env: str | None) -> None:
+    with runtime(ctx).services(profile=env) as services:
+        at_once = desk.ask(_get(services, request_id), what, services, actor=ACTOR)
+    said = what.leads_to.value if at_once else f"asked to {what.value} at its next batch"
+    sys.stdout.write(f"{said}: {request_id}\n")
 
 
 def _get(services: Services, request_id: str) -> Job:

@@ -20,7 +20,7 @@ from compliance.roles import Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.app import publisher
-from worker.job import submit
+from worker.intake import submit
 from worker.services import Services, build_services
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging
@@ -140,6 +140,8 @@ def describe(job: Job) -> dict[str, Any]:
         "kind": job.kind,
         "state": job.state.value,
         "attempts": job.attempts,
+        "priority": job.terms.priority,
+        "deadline": job.terms.deadline,
         "created_at": job.created_at,
         "result": job.result,
         "error": job.error,

@@ -1,5 +1,6 @@
 """``compliance.consent.update``: a person granted or withdrew consent for one purpose."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from compliance.consent.ledger import ConsentEvent, ConsentLedger
 from compliance.datamap.subject import parse_subject_id
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
-from worker.job import ACTOR, Payload, job
+from worker.job import ACTOR, Payload, job, subject_lock
 from worker.services import Services
 
 
@@ -38,8 +39,12 @@ class ConsentUpdate(Payload):
     occurred_at: Annotated[AwareDatetime, BeforeValidator(_no_number)]
     notice: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] | None = None
 
+    def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Keep consent out of a running erasure of the same person."""
+        return tuple(map(subject_lock, subjects))
 
-@job("consent.update", ConsentUpdate, queue="compliance.consent")
+
+@job("consent.update", ConsentUpdate, queue="compliance.consent", is_small=True)
 def consent_update(payload: ConsentUpdate, run: Run, services: Services) -> None:
     """Record the event, the current state and the entry in one transaction."""
     occurred: datetime = to_milliseconds(payload.occurred_at)

@@ -9,7 +9,8 @@ from compliance.audit.entry import Entry
 from compliance.jobs.job import Job
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
-from worker.job import ACTOR, JOBS, Payload, job, submit
+from worker.intake import submit
+from worker.job import ACTOR, JOBS, Payload, job
 from worker.services import Services
 
 MAX_SUBJECTS = 1000

@@ -1,9 +1,16 @@
 """``compliance.erasure.request``: erase one data subject, or with ``dry_run`` show what would be done."""
 
-from compliance.datamap.subject import parse_subject_id
+from collections.abc import Sequence
+
+from compliance.audit.entry import Entry
+from compliance.datamap.subject import parse_subject_id, to_entity_id
 from compliance.erasure.execute import Erasure, erase
+from compliance.erasure.request import Requests
+from compliance.erasure.stage import due_date
+from compliance.jobs.job import Job
 from compliance.jobs.run import Run
-from worker.job import ACTOR, Payload, job
+from compliance.mongo import Session
+from worker.job import ACTOR, Payload, job, subject_lock
 from worker.services import Services
 
 
@@ -18,8 +25,27 @@ class EraseSubject(Payload):
     subject_id: str
     dry_run: bool = False
 
+    def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Let one job at a time change or read out one person."""
+        return () if self.dry_run else tuple(map(subject_lock, subjects))
 
-@job("erasure.request", EraseSubject, queue="compliance.erasure")
+
+def _withdraw(cancelled: Job, services: Services, session: Session) -> None:
+    now = services.clock.now()
+    if Requests(services.databases).withdraw(cancelled.request_id, now=now, session=session):
+        entry = Entry(
+            event=f"{cancelled.request_id}#{cancelled.fence}",
+            entity_type="user",
+            entity_id=to_entity_id(parse_subject_id(cancelled.payload["subject_id"], services.data_map)),
+            action="erasure.withdrawn",
+            created_at=now,
+            performed_by=ACTOR,
+            request_id=cancelled.request_id,
+        )
+        services.log.append(entry, session=session)
+
+
+@job("erasure.request", EraseSubject, queue="compliance.erasure", due=due_date, on_cancel=_withdraw)
 def erasure_request(payload: EraseSubject, run: Run, services: Services) -> None:
     """Erase one data subject (GDPR Art. 17)."""
     erasure = Erasure(

@@ -1,15 +1,17 @@
 """``compliance.export.run``: export a collection, or everything about one person (GDPR Art. 15 and 20)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import StringConstraints, model_validator
 
 from compliance.datamap.subject import parse_subject_id, to_entity_id
+from compliance.erasure.stage import due_date
 from compliance.jobs.run import Run
 from compliance.transfer.export import collection_documents, subject_documents
 from compliance.transfer.manifest import PACKAGE_NAME, default_name
 from compliance.transfer.package import Package, write_package
-from worker.job import ACTOR, COLLECTION_NAME, Payload, job
+from worker.job import ACTOR, COLLECTION_NAME, Payload, collection_lock, job, subject_lock
 from worker.services import Services
 
 
@@ -26,8 +28,12 @@ class ExportData(Payload):
             raise ValueError("give either collection or subject_id")
         return self
 
+    def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Read no person who is being erased, and no collection that is being imported."""
+        return (*map(subject_lock, subjects), *map(collection_lock, filter(None, [self.collection])))
 
-@job("export.run", ExportData, queue="compliance.bulk")
+
+@job("export.run", ExportData, queue="compliance.bulk", due=due_date)
 def export_run(payload: ExportData, run: Run, services: Services) -> None:
     """Write a package of files with a manifest."""
     name = payload.package or default_name(run.job.request_id)

@@ -1,5 +1,6 @@
 """``compliance.import.run``: import one collection from a package that an export wrote."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -7,7 +8,7 @@ from pydantic import StringConstraints
 from compliance.jobs.run import Run
 from compliance.transfer.import_ import Import, import_package
 from compliance.transfer.manifest import PACKAGE_NAME
-from worker.job import ACTOR, COLLECTION_NAME, Payload, job
+from worker.job import ACTOR, COLLECTION_NAME, Payload, collection_lock, job
 from worker.services import Services
 
 
@@ -16,6 +17,11 @@ class ImportData(Payload):
 
     package: Annotated[str, StringConstraints(pattern=PACKAGE_NAME)]
     collection: Annotated[str, StringConstraints(pattern=COLLECTION_NAME)]
+
+    def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Let one job at a time import or export a collection."""
+        del subjects
+        return (collection_lock(self.collection),)
 
 
 @job("import.run", ImportData, queue="compliance.bulk")

@@ -1,5 +1,7 @@
 """``compliance.migration.run``: apply or undo migrations, as the migrator."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Self
 
 import structlog
@@ -22,6 +24,11 @@ class MigrateDatabase(Payload):
     target: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,80}$")] | None = None
     dry_run: bool = False
 
+    def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Let migrations wait for each other instead of failing on their lease."""
+        del subjects
+        return ("migrations",)
+
     @model_validator(mode="after")
     def _down_has_a_target(self) -> Self:
         if self.direction is Direction.DOWN and self.target is None:
@@ -34,7 +41,10 @@ def migration_run(payload: MigrateDatabase, run: Run, services: Services) -> Non
     """Run migrations under their own lease; a repeat finds nothing to do."""
     databases = services.connect_as(Role.MIGRATOR)
     with databases.client:
-        runner = build_runner(services.settings, databases, actor="worker", report=_report)
+        runner = replace(
+            build_runner(services.settings, databases, actor="worker", report=_report),
+            should_stop=lambda: run.should_stop() or run.interruption is not None,
+        )
         if payload.direction is Direction.UP:
             done = runner.up(payload.target, dry_run=payload.dry_run)
         else:

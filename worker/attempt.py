@@ -1,0 +1,234 @@
+"""One attempt at a job: claim, work, and what its errors decide."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import structlog
+
+from compliance.audit.entry import Detail, Entry
+from compliance.errors import ComplianceError, Disposition, JobKillsWorkers, LeaseLost
+from compliance.jobs.document import finished, from_document
+from compliance.jobs.job import Ask, Job, RequestId, State
+from compliance.jobs.ledger import Claim
+from compliance.jobs.run import Interrupted, Run, Stopped, heartbeat
+from compliance.mongo import Document, Session
+from worker.job import ACTOR, JOBS, JobKind, parse
+from worker.services import Progress, Services
+from worker.telemetry import report_error
+
+log = structlog.get_logger(__name__)
+
+BUG_ATTEMPTS = 3
+MAX_TAKEOVERS = 2
+MAX_BACKOFF = timedelta(minutes=5)
+CANDIDATES = 20  # how far to look past jobs whose locks are taken
+END_ACTIONS = {
+    State.REJECTED: ("job.rejected", "denied"),
+    State.PARKED: ("job.parked", "failure"),
+    State.CANCELLED: ("job.cancelled", "success"),
+}
+RUNG = 5  # waiting jobs told that a lock is free; each of them tells the next
+
+
+def carry_out_at_once(kind: JobKind, document: Document, services: Services) -> bool:
+    """Carry out a new, small job in the one transaction that records it.
+
+    Args:
+        kind: A small kind.
+        document: The job as ``new_document`` made it.
+        services: The services.
+
+    Returns:
+        Whether it is done. Where not, nothing was committed, or it is not known: the caller records the job and
+        carries it out under a lease.
+    """
+    owner = services.owner
+    document = document | {
+        "state": State.RUNNING.value,
+        "attempts": 1,
+        "fence": 1,
+        "lease": {"owner": owner, "until": document["created_at"]},
+    }
+    claim = Claim(job=from_document(document), owner=owner)
+    run = Run(
+        claim=claim,
+        ledger=services.ledger,
+        log=services.log,
+        clock=services.clock,
+        unrecorded=document,
+        should_stop=services.should_stop,
+    )
+    try:
+        kind.work(parse(kind, claim.job.payload), run, services)
+    except Exception as error:  # noqa: BLE001 - the slow way meets it again, and settles it
+        log.info("job.not_at_once", request_id=claim.job.request_id, kind=kind.name, error=type(error).__name__)
+        return False
+    log.info("job.done", request_id=claim.job.request_id, kind=kind.name, attempt=1)
+    return True
+
+
+def carry_out_most_urgent(kind: JobKind, rung: Job, *, services: Services, on_progress: Progress) -> None:
+    """Work on the most urgent waiting job of *kind*: a message says only that there is work.
+
+    Args:
+        kind: The kind of work.
+        rung: The job whose message came; it is taken over where its worker has vanished.
+        services: The services.
+        on_progress: Told each checkpoint.
+    """
+    if rung.state is State.RUNNING:
+        candidates = [rung.request_id]
+    else:
+        candidates = services.ledger.most_urgent(kind.name, limit=CANDIDATES)
+    for request_id in candidates:
+        if carry_out(kind, request_id, services=services, on_progress=on_progress):
+            return
+
+
+def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_progress: Progress) -> bool:
+    """Claim the job and work on it; what it raises decides what becomes of it. Return whether it could be claimed."""
+    claim = services.ledger.claim(request_id, owner=services.owner, lease=services.lease)
+    if claim is None:
+        return False
+    run = Run(
+        claim=claim,
+        ledger=services.ledger,
+        log=services.log,
+        clock=services.clock,
+        should_stop=services.should_stop,
+        on_progress=on_progress,
+    )
+    with _releasing_locks(claim.job, services):
+        _attempt(kind, run, services)
+    return True
+
+
+def _attempt(kind: JobKind, run: Run, services: Services) -> None:
+    bound = log.bind(request_id=run.job.request_id, kind=kind.name, attempt=run.job.attempts)
+    bound.info("job.started")
+    try:
+        _refuse_hopeless(run.job)
+        with heartbeat(run, lease=services.lease):
+            kind.work(parse(kind, run.job.payload), run, services)
+    except Stopped:
+        services.ledger.hand_back(run.claim, delay=timedelta())
+        bound.info("job.handed_back")
+    except Interrupted as interruption:
+        bound.info("job.interrupted", ask=interruption.ask.value)
+        _hear(run, interruption.ask, services)
+    except LeaseLost:
+        bound.warning("job.lease_lost")
+    except ComplianceError as error:
+        bound.warning("job.failed", error=type(error).__name__, disposition=error.disposition.value)
+        _settle(run, error, services)
+    except Exception as error:
+        bound.error("job.crashed", error=type(error).__name__)
+        _settle_bug(run, error, services)
+        raise
+    else:
+        bound.info("job.done")
+
+
+def _refuse_hopeless(job: Job) -> None:
+    if job.asked is not None:
+        raise Interrupted(job.request_id, job.asked)
+    if job.takeovers >= MAX_TAKEOVERS:
+        raise JobKillsWorkers(f"{job.takeovers} workers in a row died of it")
+
+
+@contextmanager
+def _releasing_locks(job: Job, services: Services) -> Iterator[None]:
+    """Ring for jobs that waited for what *job* had alone."""
+    try:
+        yield
+    finally:
+        if job.locks:
+            for waiting in services.ledger.waiting_for(job.locks, limit=RUNG):
+                services.publish(waiting)
+
+
+def _settle(run: Run, error: ComplianceError, services: Services) -> None:
+    if error.disposition is Disposition.RETRY:
+        services.ledger.hand_back(run.claim, delay=backoff(run.job.attempts), error=describe(error))
+    elif error.disposition is Disposition.REJECT:
+        _end(run, State.REJECTED, describe(error), services)
+    else:
+        report_error(error, kind=run.job.kind, request_id=run.job.request_id)
+        _end(run, State.PARKED, describe(error), services)
+
+
+def _settle_bug(run: Run, error: Exception, services: Services) -> None:
+    described = {"code": type(error).__name__, "message": "unexpected error; the worker's log and Sentry have it"}
+    if run.job.attempts < BUG_ATTEMPTS:
+        services.ledger.hand_back(run.claim, delay=backoff(run.job.attempts), error=described)
+    else:
+        _end(run, State.PARKED, described, services)
+
+
+def _hear(run: Run, ask: Ask, services: Services) -> None:
+    described = {"code": "Interrupted", "message": f"a person asked to {ask.value} it; it ended between two batches"}
+    _end(run, ask.leads_to, described, services, heard=ask)
+
+
+def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *, heard: Ask | None = None) -> None:
+    """Record the end of a job that did not succeed, with its entry, under the fence."""
+    now = services.clock.now()
+    action, outcome = END_ACTIONS[state]
+    entry = job_entry(run.job.request_id, f"#{run.job.fence}", action, outcome, error["code"], services)
+
+    def effect(session: Session) -> None:
+        changes = finished(state, now=now, error=dict(error), asked=None)
+        services.ledger.advance(run.claim, changes, session=session, heard=heard)
+        if state is State.CANCELLED:
+            JOBS[run.job.kind].on_cancel(run.job, services, session)
+        services.log.append(entry, session=session)
+
+    try:
+        services.databases.transact(effect)
+    except LeaseLost:
+        ask = services.ledger.asked(run.claim)
+        if ask is not None and ask is not heard:
+            _hear(run, ask, services)
+        else:
+            log.warning("job.lease_lost", request_id=run.job.request_id)
+
+
+def job_entry(
+    request_id: RequestId,
+    event: str,
+    action: str,
+    outcome: str,
+    code: str | None,
+    services: Services,
+    *,
+    actor: str = ACTOR,
+) -> Entry:
+    """Return the entry of something that happened to a job."""
+    details: dict[str, Detail] = {"code": code} if code else {}
+    return Entry(
+        event=f"{request_id}{event}",
+        entity_type="job",
+        entity_id=request_id.replace("@", "(at)"),
+        action=action,
+        created_at=services.clock.now(),
+        performed_by=actor,
+        outcome=outcome,
+        request_id=request_id,
+        details=details,
+    )
+
+
+def describe(error: ComplianceError) -> dict[str, str]:
+    """Return *error* as the ledger holds it."""
+    return {"code": type(error).__name__, "message": str(error)}
+
+
+def backoff(attempts: int, *, rng: Callable[[], float] = random.random) -> timedelta:
+    """Return how long to wait after *attempts* failures: full jitter below a bound that doubles, at most 5 minutes.
+
+    Source: Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    """
+    bound = min(MAX_BACKOFF.total_seconds(), 2.0 ** min(attempts, 16))
+    return timedelta(seconds=bound * rng())
