@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 import structlog
@@ -15,7 +16,7 @@ from compliance.datamap.subject import parse_subject_id, to_text
 from compliance.errors import ComplianceError, DuplicateEntry, InvalidPayload, RequestConflict
 from compliance.jobs.document import finished, new_document
 from compliance.jobs.job import DEFAULT_PRIORITY, HIGHEST_PRIORITY, Job, RequestId, State, Terms, to_request_id
-from compliance.mongo import Document, Session
+from compliance.mongo import Session
 from worker.attempt import carry_out_at_once, carry_out_most_urgent, describe, job_entry
 from worker.job import JobKind, Payload, parse, validate
 from worker.services import Progress, Services
@@ -63,6 +64,7 @@ class Admitted:
     request_id: RequestId
     payload: Payload
     origin: str
+    received_at: datetime
     terms: Terms
     locks: tuple[str, ...]
 
@@ -84,12 +86,14 @@ def admit(message: Message, services: Services) -> Admitted:
     urgency = validate(Urgency, asked, about=message.kind.task)
     # Before anything is recorded: a name or an address must not be.
     subjects = [to_text(parse_subject_id(subject_id, services.data_map)) for subject_id in payload.subjects()]
-    deadline = to_milliseconds(urgency.deadline) if urgency.deadline else message.kind.due(services.clock.now())
+    now = services.clock.now()
+    deadline = to_milliseconds(urgency.deadline) if urgency.deadline else message.kind.due(now)
     return Admitted(
         kind=message.kind,
         request_id=to_request_id(message.request_id),
         payload=payload,
         origin=message.origin,
+        received_at=now,
         terms=Terms(priority=urgency.priority, deadline=deadline, trace_id=trace_id(message.traceparent)),
         locks=payload.locks(subjects),
     )
@@ -130,7 +134,7 @@ def record(admitted: Admitted, services: Services, *, session: Session | None = 
         kind=admitted.kind.name,
         payload=admitted.stored,
         origin=admitted.origin,
-        now=services.clock.now(),
+        now=admitted.received_at,
         terms=admitted.terms,
         locks=admitted.locks,
         session=session,
@@ -147,12 +151,7 @@ def receive(message: Message, *, services: Services, on_progress: Progress = lam
     """
     try:
         admitted = admit(message, services)
-        # One that was delivered before may have killed its worker: it is recorded first, so that this is counted.
-        if (
-            message.kind.is_small
-            and not message.is_repeat
-            and carry_out_at_once(admitted.kind, _new(admitted, services), services)
-        ):
+        if _carry_out_at_once(message, admitted, services):
             return
         recorded = record(admitted, services)
     except (InvalidPayload, RequestConflict) as error:
@@ -161,16 +160,20 @@ def receive(message: Message, *, services: Services, on_progress: Progress = lam
     carry_out_most_urgent(message.kind, recorded, services=services, on_progress=on_progress)
 
 
-def _new(admitted: Admitted, services: Services) -> Document:
-    return new_document(
+def _carry_out_at_once(message: Message, admitted: Admitted, services: Services) -> bool:
+    # A message that was delivered before may have killed its worker: it is recorded first, so that this is counted.
+    if not message.kind.is_small or message.is_repeat:
+        return False
+    document = new_document(
         admitted.request_id,
         kind=admitted.kind.name,
         payload=admitted.stored,
         origin=admitted.origin,
-        now=services.clock.now(),
+        now=admitted.received_at,
         terms=admitted.terms,
         locks=admitted.locks,
     )
+    return carry_out_at_once(message.kind, document, services)
 
 
 def refuse(message: Message, error: ComplianceError, services: Services, *, session: Session | None = None) -> None:
