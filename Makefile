@@ -8,7 +8,7 @@ COMPILE = .venv/bin/uv pip compile -q --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock" pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-storm coverage lint format lock env clean
+.PHONY: help demo test bench test-storm coverage lint format lock env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ demo: ## show the product on servers and data of its own (ARGS="--keep" leaves i
 test: ## run the tests (ARGS="tests/unit -k name" for some)
 	@$(DEV)
 	@$(PYTEST) -m "not storm" $(ARGS)
+
+bench: ## measure what jobs cost, by ratios (ARGS="--help" lists sizes); wants a quiet machine
+	@$(DEV)
+	@.venv/bin/python -m bench.jobs $(ARGS)
 
 test-storm: ## run the slow randomised fault injection
 	@$(DEV)

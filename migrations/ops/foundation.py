@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from migrations.context import Context
 
 WAITING = {"state": "queued"}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The partial ones hold unfinished jobs only: to take, ring or take over costs the same beside ten million done ones.
 OWN: dict[str, tuple[IndexModel, ...]] = {
@@ -41,7 +43,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
         IndexModel(
             [("finished_at", ASCENDING)],
             name="ix_job_finished",
-            partialFilterExpression={"finished_at": {"$type": "date"}},
+            partialFilterExpression={"finished_at": {"$gt": EPOCH}},  # a query since a later time implies it
         ),
     ),
     "erasure_requests": (

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BeforeValidator, StringConstraints
 
 from compliance.clock import to_milliseconds
 from compliance.consent.ledger import ConsentEvent, ConsentLedger
+from compliance.datamap.model import DataMap
 from compliance.datamap.subject import parse_subject_id
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
@@ -44,18 +45,22 @@ class ConsentUpdate(Payload):
         return tuple(map(subject_lock, subjects))
 
 
+def to_event(payload: ConsentUpdate, data_map: DataMap) -> ConsentEvent:
+    """Return the event that *payload* describes."""
+    return ConsentEvent(
+        event_id=payload.event_id,
+        subject_id=parse_subject_id(payload.subject_id, data_map),
+        type=payload.type,
+        granted=payload.granted,
+        occurred_at=to_milliseconds(payload.occurred_at),
+        notice=payload.notice,
+    )
+
+
 @job("consent.update", ConsentUpdate, queue="compliance.consent", is_small=True)
 def consent_update(payload: ConsentUpdate, run: Run, services: Services) -> None:
     """Record the event, the current state and the entry in one transaction."""
-    occurred: datetime = to_milliseconds(payload.occurred_at)
-    event = ConsentEvent(
-        event_id=payload.event_id,
-        subject_id=parse_subject_id(payload.subject_id, services.data_map),
-        type=payload.type,
-        granted=payload.granted,
-        occurred_at=occurred,
-        notice=payload.notice,
-    )
+    event = to_event(payload, services.data_map)
     consent = ConsentLedger(services.databases, services.data_map, services.log)
 
     def effect(session: Session) -> Outcome:
