@@ -7,7 +7,8 @@ Document shape (``<app>_compliance.jobs``)::
      locks: [str],                        only where there are any; while it runs no other job has one of them
      attempts: int, takeovers: int, fence: int, lease: {owner: str, until: date} | null,
      run_at: date | null, published_at: date | null, asked: "cancel" | "park" | null,
-     checkpoint: object, result: object | null, error: {code: str, message: str} | null,
+     checkpoint: object, result: object | null, result_digest: str | null,
+     error: {code: str, message: str} | null,
      created_at: date, updated_at: date, finished_at: date | null,
      refused: true}                       only where it is no job, but the note of a message that was refused
 """
@@ -53,12 +54,18 @@ def new_document(
         "asked": None,
         "checkpoint": {},
         "result": None,
+        "result_digest": None,
         "error": None,
         "created_at": now,
         "updated_at": now,
         "finished_at": None,
     }
     return document | ({"locks": list(locks)} if locks else {})
+
+
+def succeeded(result: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    """Return the changes that end a job with *result*."""
+    return finished(State.DONE, now=now, result=dict(result), result_digest=payload_hash(dict(result)), error=None)
 
 
 def finished(state: State, *, now: datetime, **changes: Any) -> dict[str, Any]:
@@ -89,11 +96,12 @@ def from_document(document: Mapping[str, Any]) -> Job:
         fence=document["fence"],
         checkpoint=document.get("checkpoint") or {},
         result=document.get("result"),
+        result_digest=document.get("result_digest"),
         error=document.get("error"),
         asked=Ask(asked) if asked else None,
     )
 
 
 def payload_hash(payload: Payload) -> str:
-    """Return the SHA-256 of *payload*, by which a repeated request id is compared."""
+    """Return the SHA-256 of *payload* as JSON with sorted keys, by which a repeated request id is compared."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

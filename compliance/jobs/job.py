@@ -76,6 +76,7 @@ class Job:
         fence: Grows with every claim; a transaction of an older fence commits nothing.
         checkpoint: What the last committed transaction left for its successor.
         result: Counts and ids, once the job is done.
+        result_digest: SHA-256 of *result* as JSON with sorted keys: what a caller was told can be compared later.
         error: ``{code, message}`` of the last failure.
         asked: What a person asked of it while it was running.
     """
@@ -93,6 +94,7 @@ class Job:
     fence: int = 0
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
+    result_digest: str | None = None
     error: Mapping[str, str] | None = None
     asked: Ask | None = None
 

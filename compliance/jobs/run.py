@@ -11,8 +11,8 @@ from compliance.audit.entry import Entry
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
 from compliance.errors import ComplianceError, LeaseLost
-from compliance.jobs.document import finished
-from compliance.jobs.job import Ask, Job, State
+from compliance.jobs.document import succeeded
+from compliance.jobs.job import Ask, Job
 from compliance.jobs.ledger import Claim, Ledger
 from compliance.mongo import Document, Session
 
@@ -131,7 +131,7 @@ class Run:
         if outcome.checkpoint is not None:
             changes["checkpoint"] = dict(outcome.checkpoint)
         if outcome.result is not None:
-            changes |= finished(State.DONE, now=self.clock.now(), result=dict(outcome.result), error=None)
+            changes |= succeeded(outcome.result, now=self.clock.now())
         return changes
 
 

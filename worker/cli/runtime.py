@@ -144,6 +144,7 @@ def describe(job: Job) -> dict[str, Any]:
         "deadline": job.terms.deadline,
         "created_at": job.created_at,
         "result": job.result,
+        "result_digest": job.result_digest,
         "error": job.error,
     }
 
