@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")
     lease: Seconds = Field(timedelta(seconds=30), alias="COMPLIANCE_LEASE_SECONDS")
     sweep_interval: Seconds = Field(timedelta(seconds=5), alias="COMPLIANCE_SWEEP_SECONDS")
+    metrics_port: int | None = Field(None, ge=1, le=65535, alias="COMPLIANCE_METRICS_PORT")
+    metrics_host: str = Field("127.0.0.1", alias="COMPLIANCE_METRICS_HOST")
+    heartbeat_file: Path | None = Field(None, alias="COMPLIANCE_HEARTBEAT_FILE")
 
     @classmethod
     def settings_customise_sources(

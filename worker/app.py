@@ -2,9 +2,8 @@
 
 import mmap
 import random
-import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from compliance.settings import Settings
 from worker.broker import repair_closed_channels
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
+from worker.liveness import Gate, Heartbeat, connect_heartbeat, fault_ends_process
 from worker.resume import TASK as SWEEP
 from worker.resume import sweep
 from worker.routing import QUEUES
 from worker.schedule import SWEEP_QUEUE, beat_schedule
 from worker.services import PerProcess, Services
 from worker.tasks import JOBS
-from worker.telemetry import configure_logging, configure_sentry, report_error
+from worker.telemetry import configure_logging, configure_sentry, metrics, report_error
+from worker.telemetry.exposition import serve_worker
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +153,10 @@ def create_app(
     for kind in JOBS.values():
         _add_task(app, kind, services)
     _add_sweep(app, services)
-    _connect_signals(app, settings, stop, look=lambda: _look(build(app, stop), check))
+    gate = Gate(lambda: _look(build(app, stop), check))
+    _connect_signals(app, settings, stop, gate)
+    _connect_metrics(settings)
+    connect_heartbeat(app, Heartbeat(settings.heartbeat_file), gate)
     return app
 
 
@@ -161,7 +165,7 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
         request_id = kwargs.pop(REQUEST_ID, None) or str(self.request.id)
 
         def show(checkpoint: Any) -> None:
-            self.send_event("task-progress", step=checkpoint.get("step"), steps=checkpoint.get("steps"))
+            self.send_event("task-progress", **progress_of(checkpoint))
 
         message = Message(
             kind=kind,
@@ -187,6 +191,18 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
     app.task(bind=True, name=kind.task, base=ComplianceTask, shared=False, ignore_result=True)(handle)
 
 
+def progress_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the event that tells Flower how far a job is.
+
+    Of the fields of such an event Flower shows those that every task has, so the progress stands in ``result``, which
+    is empty until the end: our results live in the ledger.
+    """
+    step, steps, inserted = (checkpoint.get(name) for name in ("step", "steps", "inserted"))
+    if step and steps:
+        return {"step": step, "steps": steps, "result": f"step {step} of {steps}"}
+    return {"result": f"{inserted} documents inserted"} if inserted else {}
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -208,7 +224,7 @@ def _look(services: Services, check: Callable[[Services], None]) -> None:
         check(services)
 
 
-def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, *, look: Callable[[], None]) -> None:
+def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, gate: Gate) -> None:
     def set_up_logging(**_: Any) -> None:
         configure_logging(settings.log_level)
 
@@ -217,13 +233,11 @@ def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, *, look: C
 
     def look_first(**_: Any) -> None:
         """End the worker (exit 78) before it takes any work, if its user could alter the audit log."""
-        try:
-            look()
-        except StoreUnavailable as error:
-            log.warning("worker.rights_not_checked", error=str(error))
-        except ComplianceError as error:
-            sys.stderr.write(f"error: {error}\n")
-            raise SystemExit(int(error.exit_code)) from None
+        with fault_ends_process():
+            try:
+                gate.try_once()
+            except StoreUnavailable as error:
+                log.warning("worker.rights_not_checked", error=str(error))
 
     def look_for_work(**_: Any) -> None:
         app.send_task(SWEEP, queue=SWEEP_QUEUE)
@@ -237,6 +251,24 @@ def _connect_signals(app: Celery, settings: Settings, stop: StopFlag, *, look: C
     signals.worker_init.connect(look_first, weak=False)
     signals.worker_ready.connect(look_for_work, weak=False)
     signals.worker_shutting_down.connect(stop_after_batch, weak=False)
+
+
+def _connect_metrics(settings: Settings) -> None:
+    port = settings.metrics_port
+    if port is None:
+        return
+    stops: list[Callable[[], None]] = []
+
+    def begin(**_: Any) -> None:
+        with fault_ends_process():
+            stops.append(serve_worker(settings.metrics_host, port, kinds=JOBS))
+
+    def end(**_: Any) -> None:
+        while stops:
+            stops.pop()()
+
+    signals.worker_init.connect(begin, weak=False)
+    signals.worker_shutdown.connect(end, weak=False)
 
 
 def publisher(app: Celery) -> Callable[[Job], None]:
@@ -254,6 +286,7 @@ def publisher(app: Celery) -> Callable[[Job], None]:
                 retry=False,
             )
         except Exception as error:  # noqa: BLE001 - any error of the broker's client
+            metrics.UNPUBLISHED.inc(job.kind)
             log.warning("job.not_published", request_id=job.request_id, error=type(error).__name__)
 
     return publish

@@ -16,7 +16,7 @@ from compliance.jobs.run import Interrupted, Run, Stopped, heartbeat
 from compliance.mongo import Document, Session
 from worker.job import ACTOR, JOBS, JobKind, parse
 from worker.services import Progress, Services
-from worker.telemetry import report_error
+from worker.telemetry import Ending, observed, report_error
 
 log = structlog.get_logger(__name__)
 
@@ -60,12 +60,14 @@ def carry_out_at_once(kind: JobKind, document: Document, services: Services) -> 
         unrecorded=document,
         should_stop=services.should_stop,
     )
-    try:
-        kind.work(parse(kind, claim.job.payload), run, services)
-    except Exception as error:  # noqa: BLE001 - the slow way meets it again, and settles it
-        log.info("job.not_at_once", request_id=claim.job.request_id, kind=kind.name, error=type(error).__name__)
-        return False
-    log.info("job.done", request_id=claim.job.request_id, kind=kind.name, attempt=1)
+    with observed(claim.job, now=services.clock.now()) as end:
+        try:
+            kind.work(parse(kind, claim.job.payload), run, services)
+        except Exception as error:  # noqa: BLE001 - the slow way meets it again, and settles it
+            log.info("job.not_at_once", error=type(error).__name__)
+            return False
+        log.info("job.done")
+        end(Ending.DONE)
     return True
 
 
@@ -100,35 +102,37 @@ def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_pr
         should_stop=services.should_stop,
         on_progress=on_progress,
     )
-    with _releasing_locks(claim.job, services):
-        _attempt(kind, run, services)
+    seen = observed(claim.job, now=services.clock.now(), monitor=services.monitor(claim.job))
+    with _releasing_locks(claim.job, services), seen as end:
+        end(_attempt(kind, run, services))
     return True
 
 
-def _attempt(kind: JobKind, run: Run, services: Services) -> None:
-    bound = log.bind(request_id=run.job.request_id, kind=kind.name, attempt=run.job.attempts)
-    bound.info("job.started")
+def _attempt(kind: JobKind, run: Run, services: Services) -> Ending:
+    log.info("job.started")
     try:
         _refuse_hopeless(run.job)
         with heartbeat(run, lease=services.lease):
             kind.work(parse(kind, run.job.payload), run, services)
     except Stopped:
         services.ledger.hand_back(run.claim, delay=timedelta())
-        bound.info("job.handed_back")
+        log.info("job.handed_back")
+        return Ending.HANDED_BACK
     except Interrupted as interruption:
-        bound.info("job.interrupted", ask=interruption.ask.value)
-        _hear(run, interruption.ask, services)
+        log.info("job.interrupted", ask=interruption.ask.value)
+        return _hear(run, interruption.ask, services)
     except LeaseLost:
-        bound.warning("job.lease_lost")
+        log.warning("job.lease_lost")
+        return Ending.LEASE_LOST
     except ComplianceError as error:
-        bound.warning("job.failed", error=type(error).__name__, disposition=error.disposition.value)
-        _settle(run, error, services)
+        log.warning("job.failed", error=type(error).__name__, disposition=error.disposition.value)
+        return _settle(run, error, services)
     except Exception as error:
-        bound.error("job.crashed", error=type(error).__name__)
+        log.error("job.crashed", error=type(error).__name__)  # noqa: TRY400 - a stack could quote values
         _settle_bug(run, error, services)
         raise
-    else:
-        bound.info("job.done")
+    log.info("job.done")
+    return Ending.DONE
 
 
 def _refuse_hopeless(job: Job) -> None:
@@ -149,14 +153,14 @@ def _releasing_locks(job: Job, services: Services) -> Iterator[None]:
                 services.publish(waiting)
 
 
-def _settle(run: Run, error: ComplianceError, services: Services) -> None:
+def _settle(run: Run, error: ComplianceError, services: Services) -> Ending:
     if error.disposition is Disposition.RETRY:
         services.ledger.hand_back(run.claim, delay=backoff(run.job.attempts), error=describe(error))
-    elif error.disposition is Disposition.REJECT:
-        _end(run, State.REJECTED, describe(error), services)
-    else:
-        report_error(error, kind=run.job.kind, request_id=run.job.request_id)
-        _end(run, State.PARKED, describe(error), services)
+        return Ending.RETRIED
+    if error.disposition is Disposition.REJECT:
+        return _end(run, State.REJECTED, describe(error), services)
+    report_error(error, kind=run.job.kind, request_id=run.job.request_id)
+    return _end(run, State.PARKED, describe(error), services)
 
 
 def _settle_bug(run: Run, error: Exception, services: Services) -> None:
@@ -167,12 +171,12 @@ def _settle_bug(run: Run, error: Exception, services: Services) -> None:
         _end(run, State.PARKED, described, services)
 
 
-def _hear(run: Run, ask: Ask, services: Services) -> None:
+def _hear(run: Run, ask: Ask, services: Services) -> Ending:
     described = {"code": "Interrupted", "message": f"a person asked to {ask.value} it; it ended between two batches"}
-    _end(run, ask.leads_to, described, services, heard=ask)
+    return _end(run, ask.leads_to, described, services, heard=ask)
 
 
-def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *, heard: Ask | None = None) -> None:
+def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *, heard: Ask | None = None) -> Ending:
     """Record the end of a job that did not succeed, with its entry, under the fence."""
     now = services.clock.now()
     action, outcome = END_ACTIONS[state]
@@ -190,9 +194,10 @@ def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *
     except LeaseLost:
         ask = services.ledger.asked(run.claim)
         if ask is not None and ask is not heard:
-            _hear(run, ask, services)
-        else:
-            log.warning("job.lease_lost", request_id=run.job.request_id)
+            return _hear(run, ask, services)
+        log.warning("job.lease_lost")
+        return Ending.LEASE_LOST
+    return Ending(state.value)
 
 
 def job_entry(

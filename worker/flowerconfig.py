@@ -10,4 +10,4 @@ read_only = True
 natural_time = True
 purge_offline_workers = 300
 max_tasks = 10_000
-tasks_columns = "name,uuid,state,retries,received,runtime,worker"
+tasks_columns = "name,uuid,state,result,retries,received,runtime,worker"

@@ -20,6 +20,7 @@ from compliance.mongo import Session
 from worker.attempt import carry_out_at_once, carry_out_most_urgent, describe, job_entry
 from worker.job import JobKind, Payload, parse, validate
 from worker.services import Progress, Services
+from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +184,7 @@ def refuse(message: Message, error: ComplianceError, services: Services, *, sess
     """
     kind = message.kind
     log.warning("message.refused", kind=kind.name, error=type(error).__name__)
+    metrics.REFUSED.inc(kind.name)
     described = describe(error)
     usable = _usable(message.request_id)
     now = services.clock.now()

@@ -70,7 +70,12 @@ def command(name: str, extra: Sequence[str] = ()) -> list[str]:
 
 @contextmanager
 def run_processes(
-    names: Sequence[str], *, environ: Mapping[str, str], logs: Path, extra: Mapping[str, Sequence[str]] | None = None
+    names: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    logs: Path,
+    extra: Mapping[str, Sequence[str]] | None = None,
+    own: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Group]:
     """Run processes until the block ends; their output is appended to ``<name>.log`` in *logs*.
 
@@ -81,13 +86,15 @@ def run_processes(
         environ: Their environment.
         logs: An existing folder.
         extra: More arguments, by name.
+        own: More of the environment, by name.
     """
     group = Group()
     try:
         for name in names:
             log = logs / f"{name}.log"
             arguments = command(name, (extra or {}).get(name, ()))
-            group.children.append(Child(name, _start(arguments, environ, log, logs / f"{name}.pid"), log))
+            its_environ = {**environ, **(own or {}).get(name, {})}
+            group.children.append(Child(name, _start(arguments, its_environ, log, logs / f"{name}.pid"), log))
         yield group
     finally:
         group.stop()

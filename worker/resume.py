@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 
 from worker.services import Services
+from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +22,8 @@ def sweep(services: Services) -> int:
     due = services.ledger.take_due(limit=LIMIT, again_after=AGAIN_AFTER)
     for job in due:
         services.publish(job)
+    metrics.SWEEPS.inc()
+    metrics.SWEPT.inc(by=len(due))
     if due:
         log.info("jobs.swept", jobs=len(due))
     return len(due)

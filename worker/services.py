@@ -18,6 +18,7 @@ from compliance.mongo import Databases, open_client
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
+from worker.telemetry import Monitor
 
 Publish = Callable[[Job], None]
 Progress = Callable[[Mapping[str, Any]], None]
@@ -32,6 +33,7 @@ class Services:
         publish: Rings the doorbell for a job that is in the ledger; a failure to ring is healed by the sweeper.
         should_stop: Whether this process is shutting down.
         connect_as: Opens the databases as another role, where a kind of work needs its rights.
+        monitor: The schedule that a job is a run of, where Sentry watches it.
     """
 
     settings: Settings
@@ -42,6 +44,7 @@ class Services:
     publish: Publish
     should_stop: Callable[[], bool]
     connect_as: Callable[[Role], Databases]
+    monitor: Callable[[Job], Monitor | None] = lambda _: None
 
     @property
     def ledger(self) -> Ledger:

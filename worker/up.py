@@ -97,11 +97,27 @@ def running_system(addresses: Addresses, *, environ: Mapping[str, str], flower_p
                 environ={**environ, **settings.to_environ(), "COMPLIANCE_HOME": str(home)},
                 logs=logs,
                 extra={"flower": (f"--port={flower_port}",)},
+                own=own_environ(settings),
             )
         )
         yield System(
             addresses=addresses, group=group, stack=stack, flower_url=f"http://127.0.0.1:{flower_port}", logs=logs
         )
+
+
+def own_environ(settings: Settings) -> dict[str, dict[str, str]]:
+    """Return what each process has alone where all run on one machine: its heartbeat file and its port for metrics.
+
+    The worker listens at the port of *settings*, the watcher at the next one; the files end in the names of the
+    processes.
+    """
+    own: dict[str, dict[str, str]] = {name: {} for name in PROCESSES}
+    if settings.heartbeat_file is not None:
+        for name, environ in own.items():
+            environ["COMPLIANCE_HEARTBEAT_FILE"] = f"{settings.heartbeat_file}-{name}"
+    if settings.metrics_port is not None:
+        own["watcher"]["COMPLIANCE_METRICS_PORT"] = str(settings.metrics_port + 1)
+    return own
 
 
 def provision_stack(settings: Settings, endpoints: Endpoints) -> None:

@@ -23,10 +23,12 @@ from compliance.errors import ResumeTokenLost, StoreUnavailable
 from compliance.jobs.job import Job
 from compliance.mongo import Db, Document, Session, translate
 from worker.intake import submit
+from worker.liveness import Chorus, Heartbeat
 from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.services import Services
 from worker.tasks import JOBS
-from worker.telemetry import report_error
+from worker.telemetry import metrics, report_error
+from worker.telemetry.ledger import TokenAges
 
 log = structlog.get_logger(__name__)
 
@@ -40,15 +42,30 @@ HISTORY_LOST = (286, 280)
 BASELINE = {"cause": "change"}
 
 
-def watch_all(services: Services, should_stop: Callable[[], bool]) -> None:
+def watch_all(
+    services: Services,
+    should_stop: Callable[[], bool],
+    *,
+    heartbeat: Heartbeat | None = None,
+    ages: TokenAges | None = None,
+) -> None:
     """Follow every source of the data map, each in a thread of its own, until asked to stop or until one fails.
+
+    Args:
+        services: The services.
+        should_stop: Asked all the time.
+        heartbeat: Beats while every stream is read.
+        ages: Told when a stream saves its token.
 
     Raises:
         ComplianceError: What one of them could not recover from; the others are stopped.
     """
     failed = threading.Event()
+    followed = sources(services.data_map)
+    chorus = Chorus(heartbeat or Heartbeat(None), (source.database for source in followed))
     watchers = [
-        Watcher(services, source, lambda: should_stop() or failed.is_set()) for source in sources(services.data_map)
+        Watcher(services, source, lambda: should_stop() or failed.is_set(), chorus.hear, (ages or TokenAges()).mark)
+        for source in followed
     ]
     with ThreadPoolExecutor(len(watchers)) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
@@ -61,11 +78,23 @@ def watch_all(services: Services, should_stop: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Follows one change stream; see ``watch_all``."""
+    """Follows one change stream; see ``watch_all``.
+
+    Attributes:
+        on_read: Told the name of the stream whenever it was read, also when nothing was there.
+        on_saved: Told the name of the stream when it begins, and when its token is saved.
+    """
 
     services: Services
     source: Source
     should_stop: Callable[[], bool]
+    on_read: Callable[[str], None] = lambda _: None
+    on_saved: Callable[[str], None] = lambda _: None
+
+    @property
+    def name(self) -> str:
+        """The name of the stream."""
+        return self.source.database
 
     @property
     def database(self) -> Db:
@@ -80,6 +109,7 @@ class Watcher:
             ComplianceError: When the server refuses for longer than a minute; while it starts it refuses much.
         """
         refused_since: datetime | None = None
+        self.on_saved(self.name)
         while not self.should_stop():
             began = self.services.clock.now()
             try:
@@ -89,7 +119,8 @@ class Watcher:
                     self._start_over()
                     continue
                 ours = translate(error) if isinstance(error, PyMongoError) else error
-                log.warning("watch.interrupted", error=type(error).__name__)
+                log.warning("watch.interrupted", stream=self.name, error=type(error).__name__)
+                metrics.INTERRUPTIONS.inc(self.name)
                 now = self.services.clock.now()
                 if isinstance(ours, StoreUnavailable) or now - began > REFUSED_LIMIT:
                     refused_since = None
@@ -118,10 +149,12 @@ class Watcher:
         saved_at = self.services.clock.now()
         while not self.should_stop():
             changes = self._next_batch(stream)
+            self.on_read(self.name)
             now = self.services.clock.now()
             if changes or now - saved_at > IDLE_SAVE:
                 # Saved when idle too: a token that stands still falls off the end of the oplog.
                 self._commit(stream.resume_token, coalesce(route(change, self.services.data_map) for change in changes))
+                metrics.WATCH_EVENTS.inc(self.name, by=len(changes))
                 saved_at = now
 
     def _next_batch(self, stream: ChangeStream[Document]) -> Sequence[Mapping[str, Any]]:
@@ -145,7 +178,9 @@ class Watcher:
             )
 
         self.services.databases.transact(transaction)
+        self.on_saved(self.name)
         for job in jobs:
+            metrics.WATCH_JOBS.inc(self.name, job.kind)
             log.info("watch.routed", kind=job.kind, request_id=job.request_id)
             self.services.publish(job)
 

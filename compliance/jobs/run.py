@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -151,7 +152,8 @@ def heartbeat(run: Run, *, lease: timedelta) -> Iterator[None]:
             except ComplianceError:
                 continue
 
-    thread = threading.Thread(target=beat, name=f"lease-{run.job.request_id}", daemon=True)
+    # In a copy of our context, so that its log lines name the job, too.
+    thread = threading.Thread(target=copy_context().run, args=(beat,), name=f"lease-{run.job.request_id}", daemon=True)
     thread.start()
     try:
         yield

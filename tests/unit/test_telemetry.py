@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,13 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentry_sdk.transport import Transport
 
-from compliance.errors import LegalHoldActive
+from compliance.errors import LegalHoldActive, StoreUnavailable
+from compliance.jobs.job import Job, RequestId, State, Terms
 from compliance.settings import Settings
 from worker import telemetry
-from worker.telemetry import configure_logging, cut_quotations, mask_addresses, report_error, scrub
+from worker.telemetry import (
+    Ending,
+    Monitor,
+    configure_logging,
+    cut_quotations,
+    mask_addresses,
+    observed,
+    report_error,
+    scrub,
+)
 
 PERSON = "ann.smith@example.org"
 NAME = "Ann Smith-Planted"
+NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 
 
 def planted(value: str) -> dict[str, Any]:
@@ -101,7 +113,7 @@ class Caught(Transport):
 def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caught]:
     """The real SDK, as we configure it, with a transport that sends nothing."""
     caught, init = Caught(), sentry_sdk.init
-    monkeypatch.setattr(telemetry.sentry_sdk, "init", lambda **options: init(**options, transport=caught))
+    monkeypatch.setattr(telemetry.sentry.sentry_sdk, "init", lambda **options: init(**options, transport=caught))
     telemetry.configure_sentry(Settings.model_validate({"SENTRY_DSN": "https://key@sentry.invalid/1"}))
     yield caught
     sentry_sdk.get_client().close()
@@ -131,8 +143,101 @@ def test_our_own_messages_are_reported(sentry: Caught) -> None:
     assert "case 7 holds the data" in sentry.sent[0]
 
 
+def sent(sentry: Caught) -> list[dict[str, Any]]:
+    return [json.loads(envelope.split("\n")[2]) for envelope in sentry.sent]
+
+
+def a_job(**changes: Any) -> Job:
+    terms = Terms(trace_id="0af7651916cd43dd8448eb211c80319c")
+    values: dict[str, Any] = {"kind": "audit.verify", "payload": {}, "attempts": 1, "fence": 1, "terms": terms}
+    return Job(request_id=RequestId("r-1"), state=State.RUNNING, created_at=NOW, **(values | changes))
+
+
+def test_a_bug_is_one_event_with_the_ids_of_its_job(sentry: Caught, log_lines: io.StringIO) -> None:
+    log = structlog.get_logger("ours")
+
+    def crash() -> None:
+        with observed(a_job(), now=NOW):
+            log.error("job.crashed", error="KeyError")
+            raise KeyError(PERSON)
+
+    with pytest.raises(KeyError) as caught:
+        crash()
+    report_error(caught.value, kind="audit.verify", request_id="r-1")  # as the task does, which knows no attempt
+    log.error("task.crashed", error="KeyError")
+    (event,) = sent(sentry)
+
+    assert event["tags"] == {
+        "kind": "audit.verify",
+        "request_id": "r-1",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    }
+    assert event["fingerprint"] == ["audit.verify", "KeyError"]
+    assert PERSON not in str(event)
+
+
+def test_our_error_lines_are_grouped_by_their_event_and_keep_their_fields_here(
+    sentry: Caught, log_lines: io.StringIO
+) -> None:
+    for number in range(2):
+        structlog.get_logger("ours").error("schedule.refused", request_id=f"r-{number}", note=PERSON)
+    events = sent(sentry)
+
+    assert [event["logentry"] for event in events] == [{"message": "schedule.refused"}] * 2
+    assert [event["fingerprint"] for event in events] == [["schedule.refused", ""]] * 2
+    assert PERSON not in "".join(sentry.sent)
+
+
+MONITOR = Monitor(
+    name="nightly-audit",
+    run="ab" * 16,
+    config={"schedule": {"type": "crontab", "value": "30 3 * * *"}, "timezone": "Europe/Berlin"},
+)
+
+
+@pytest.mark.parametrize(
+    ("ending", "statuses"),
+    [
+        (Ending.DONE, ["in_progress", "ok"]),
+        (Ending.PARKED, ["in_progress", "error"]),
+        (Ending.REJECTED, ["in_progress", "error"]),
+        (Ending.RETRIED, ["in_progress"]),
+        (Ending.HANDED_BACK, ["in_progress"]),
+    ],
+)
+def test_a_run_of_a_schedule_checks_in(sentry: Caught, ending: Ending, statuses: list[str]) -> None:
+    with observed(a_job(), now=NOW, monitor=MONITOR) as end:
+        end(ending)
+    events = sent(sentry)
+
+    assert [event["status"] for event in events] == statuses
+    assert {event["check_in_id"] for event in events} == {MONITOR.run}
+    assert events[0]["monitor_config"] == MONITOR.config
+    assert {event["monitor_slug"] for event in events} == {"nightly-audit"}
+
+
+@given(st.text(min_size=12))
+def test_a_check_in_keeps_no_value_beside_its_own_fields(value: str) -> None:
+    event = planted(f"<{value}>") | {"type": "check_in", "monitor_slug": "nightly-audit", "status": "ok"}
+    kept: Any = scrub(event, {})  # type: ignore[arg-type]
+
+    assert (kept["type"], kept["monitor_slug"], kept["status"]) == ("check_in", "nightly-audit", "ok")
+    assert json.dumps(f"<{value}>")[1:-1] not in json.dumps(kept)
+
+
+def test_an_attempt_whose_end_could_not_be_recorded_is_no_bug(sentry: Caught) -> None:
+    def lose() -> None:
+        with observed(a_job(), now=NOW):
+            raise StoreUnavailable("away")
+
+    with pytest.raises(StoreUnavailable):
+        lose()
+
+    assert sentry.sent == []
+
+
 def test_without_a_dsn_nothing_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry.sentry_sdk, "init", lambda **_: pytest.fail("set up"))
+    monkeypatch.setattr(telemetry.sentry.sentry_sdk, "init", lambda **_: pytest.fail("set up"))
 
     telemetry.configure_sentry(Settings())
 

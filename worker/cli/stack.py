@@ -3,16 +3,24 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
 import typer
+from prometheus_client.registry import Collector
 
 from compliance.provision import refuse_excess
 from compliance.roles import Role
+from compliance.settings import Settings
 from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
+from worker.liveness import Heartbeat
+from worker.tasks import JOBS
 from worker.telemetry import configure_logging, configure_sentry
+from worker.telemetry.exposition import serve_watcher
+from worker.telemetry.ledger import LedgerCollector, TokenAges
 from worker.up import running_system
 from worker.watcher import watch_all
 
@@ -52,7 +60,25 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
         configure_logging(settings.log_level)
         configure_sentry(settings)
         refuse_excess(services.databases)
-        watch_all(services, stop.is_set)
+        heartbeat, ages = Heartbeat(settings.heartbeat_file), TokenAges()
+        heartbeat.begin()
+        try:
+            with _served(settings, LedgerCollector(services.databases, JOBS), ages):
+                watch_all(services, stop.is_set, heartbeat=heartbeat, ages=ages)
+        finally:
+            heartbeat.end()
+
+
+@contextmanager
+def _served(settings: Settings, *readings: Collector) -> Iterator[None]:
+    if settings.metrics_port is None:
+        yield
+        return
+    end = serve_watcher(settings.metrics_host, settings.metrics_port, readings, kinds=JOBS)
+    try:
+        yield
+    finally:
+        end()
 
 
 def _say(line: str) -> None:
