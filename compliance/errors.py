@@ -6,6 +6,7 @@
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
+     │   of the audit log    HALT     InvalidProof, MalformedProof
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
@@ -119,6 +120,14 @@ class ResumeTokenLost(IntegrityError):
 
 class ManifestMismatch(IntegrityError):
     """An exported file is not the one its manifest describes."""
+
+
+class InvalidProof(IntegrityError):
+    """A signature or a proof of the sealed audit log does not show what it should."""
+
+
+class MalformedProof(InvalidProof):
+    """Bytes of the sealed audit log (tile, note, checkpoint, proof, receipt) are not of the form that is specified."""
 
 
 class MigrationError(ComplianceError):
