@@ -64,7 +64,7 @@ class Databases:
     def server_time(self) -> datetime:
         """Return the clock of the server: what leases, delays and schedules go by."""
         with driver_errors():
-            now: datetime = self._database("admin").command("hello")["localTime"]
+            now: datetime = self._database("admin").command("hello", codec_options=CODEC)["localTime"]
         return now
 
     def transact(self, work: Callable[[Session], T]) -> T:
