@@ -10,6 +10,7 @@
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
+     ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
      ├ DuplicateEntry        HALT     (a repeat that was expected is caught by its caller)
      └ ConfigurationError    HALT     (exit 78)
 
@@ -152,6 +153,12 @@ class StepRefused(ComplianceError):
 
 class JobKillsWorkers(ComplianceError):
     """A job whose workers vanish one after the other without committing anything."""
+
+
+class CheckFailed(ComplianceError):
+    """A health check found something that is not as it should be."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 
 
 class DuplicateEntry(ComplianceError):

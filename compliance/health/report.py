@@ -6,7 +6,7 @@ Document shape (``health_checks``)::
      subject_id: ObjectId | str | UUID | null, cause: str, checked_at: date}
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.subject import to_entity_id
@@ -18,8 +18,8 @@ from compliance.mongo import Document, Session
 HEALTH_CHECKS = "health_checks"
 
 
-def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, actor: str) -> None:
-    """Run the checks *names* over *scope* and end the job.
+def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, actor: str) -> Mapping[str, int]:
+    """Run the checks *names* over *scope*, end the job, and return how many problems each check found, if any.
 
     Args:
         run: The job.
@@ -31,6 +31,7 @@ def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, acto
     chosen = {name: CHECKS[name] for name in names or CHECKS}
     documents = [_check(run, scope, name, cause) for name in chosen]
     failed = [document["check"] for document in documents if document["status"] != Status.OK.value]
+    problems = {document["check"]: len(document["problems"]) for document in documents if document["check"] in failed}
     details: dict[str, Detail] = {"checks": list(chosen), "failed": failed, "cause": cause}
     entry = Entry(
         event=run.job.request_id,
@@ -49,6 +50,7 @@ def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, acto
         return Outcome(entries=(entry,), result={"checks": len(documents), "failed": failed})
 
     run.commit(effect)
+    return problems
 
 
 def _check(run: Run, scope: Scope, name: str, cause: str) -> Document:
