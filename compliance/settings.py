@@ -20,6 +20,7 @@ SECRETS_DIRECTORY = Path("/run/secrets")
 PACKAGE = Path(__file__).parent
 MIGRATIONS = PACKAGE.parent / "migrations" / "versions"
 DATA_MAP = PACKAGE / "datamap" / "reference.yaml"
+SCHEDULES = PACKAGE.parent / "worker" / "schedules.yaml"
 
 DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$")]
 MONGODB = r"^mongodb(\+srv)?://.+"
@@ -90,9 +91,11 @@ class Settings(BaseSettings):
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
     migrations: Path = Field(MIGRATIONS, alias="COMPLIANCE_MIGRATIONS")
     data_map: Path = Field(DATA_MAP, alias="COMPLIANCE_DATA_MAP")
+    schedules: Path = Field(SCHEDULES, alias="COMPLIANCE_SCHEDULES")
     transfer_dir: Path | None = Field(None, alias="COMPLIANCE_TRANSFER_DIR")
     log_level: LogLevel = Field("INFO", alias="COMPLIANCE_LOG_LEVEL")
     batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")
+    job_retention_days: int = Field(90, ge=1, le=3650, alias="COMPLIANCE_JOB_RETENTION_DAYS")
     lease: Seconds = Field(timedelta(seconds=30), alias="COMPLIANCE_LEASE_SECONDS")
     sweep_interval: Seconds = Field(timedelta(seconds=5), alias="COMPLIANCE_SWEEP_SECONDS")
     metrics_port: int | None = Field(None, ge=1, le=65535, alias="COMPLIANCE_METRICS_PORT")

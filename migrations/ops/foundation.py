@@ -63,6 +63,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     ),
     "outbox": (),
     "watch_tokens": (),
+    "schedules": (),
     "migration_history": (),
     "migration_lease": (),
     "declared_schema": (),

@@ -38,6 +38,8 @@ VALID: dict[str, dict[str, Any]] = {
     "migration.run": {"direction": "down", "target": "004"},
     "health.check": {"checks": ["no_residual"]},
     "audit.verify": {},
+    "audit.heartbeat": {},
+    "jobs.retention": {},
 }
 
 

@@ -105,10 +105,14 @@ def test_the_worker_writes_where_the_data_map_says_and_nowhere_else() -> None:
     )
 
 
-def test_the_worker_removes_only_what_an_erasure_may() -> None:
-    removable = {found["resource"]["collection"] for found in granted(Role.WORKER) if "remove" in found["actions"]}
+def test_the_worker_removes_only_what_an_erasure_may_and_finished_jobs() -> None:
+    removable = {
+        (found["resource"]["db"], found["resource"]["collection"])
+        for found in granted(Role.WORKER)
+        if "remove" in found["actions"]
+    }
 
-    assert removable == set(GRANTS.erasable)
+    assert removable == {("app_compliance", "jobs"), *(("app", name) for name in GRANTS.erasable)}
 
 
 @pytest.mark.parametrize("role", Role)
