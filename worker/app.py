@@ -20,10 +20,9 @@ from worker.broker import repair_closed_channels
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
 from worker.liveness import Gate, Heartbeat, connect_heartbeat, fault_ends_process
+from worker.resume import SWEEP_QUEUE, beat_schedule, sweep
 from worker.resume import TASK as SWEEP
-from worker.resume import sweep
 from worker.routing import QUEUES
-from worker.schedule import SWEEP_QUEUE, beat_schedule
 from worker.services import PerProcess, Services
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging, configure_sentry, metrics, report_error

@@ -13,6 +13,7 @@ from compliance.settings import Settings, load_settings
 from worker.addresses import Addresses
 from worker.app import StopFlag, create_app, publisher
 from worker.cli import Runtime, build_cli
+from worker.schedule import load_schedules
 from worker.services import Services, build_services
 
 FLOWER_CONFIG = Path(__file__).with_name("flowerconfig.py")
@@ -37,7 +38,9 @@ def celery_application() -> Celery:
     """Return the application that ``celery -A worker`` runs; a wrong environment ends the process with one line."""
     os.environ.setdefault("FLOWER_CONF", str(FLOWER_CONFIG))  # noqa: TID251 - how Flower is told
     try:
-        return application(Addresses(settings()))
+        addresses = Addresses(settings())
+        load_schedules(addresses.settings.schedules)  # before any work, and before the pool forks
+        return application(addresses)
     except ComplianceError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(int(error.exit_code)) from None

@@ -23,6 +23,7 @@ from worker.cli import build_cli
 from worker.cli.doctor import _configured_passwords
 from worker.processes import PROCESSES
 from worker.routing import QUEUES
+from worker.schedule import load_schedules
 from worker.tasks import JOBS
 
 ROOT = Path(__file__).parents[2]
@@ -262,11 +263,23 @@ def test_the_readme_lists_every_task_with_its_queue_and_fields() -> None:
 
 
 def test_the_data_map_of_the_readme_loads(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", text_of("README.md"), re.DOTALL)
     path = tmp_path / "datamap.yaml"
-    path.write_text(block, encoding="utf-8")
+    path.write_text(yaml_block("README.md", "datamap/v1"), encoding="utf-8")
 
     assert load_data_map(path).writable() == ("customers", "orders", "reviews", "consent")
+
+
+def yaml_block(document: str, version: str) -> str:
+    blocks = re.findall(r"```yaml\n(.*?)```", text_of(document), re.DOTALL)
+    (block,) = [block for block in blocks if f"apiVersion: {version}\n" in block]
+    return str(block)
+
+
+def test_the_schedules_of_the_readme_load(tmp_path: Path) -> None:
+    path = tmp_path / "schedules.yaml"
+    path.write_text(yaml_block("README.md", "schedules/v1"), encoding="utf-8")
+
+    assert [schedule.name for schedule in load_schedules(path)] == ["weekly-residual", "audit-heartbeat"]
 
 
 def test_the_migration_of_the_readme_loads(tmp_path: Path) -> None:
@@ -341,7 +354,7 @@ def code_of(path: Path) -> list[str]:
     )
 
 
-def test_a_built_wheel_holds_the_data_map_and_the_migrations(tmp_path: Path) -> None:
+def test_a_built_wheel_holds_the_data_map_the_schedules_and_the_migrations(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for pattern in ("compliance/**/*", "migrations/**/*", "worker/**/*", "pyproject.toml", "README.md", "LICENSE"):
         for path in (found for found in ROOT.glob(pattern) if found.is_file() and "__pycache__" not in found.parts):
@@ -353,7 +366,7 @@ def test_a_built_wheel_holds_the_data_map_and_the_migrations(tmp_path: Path) -> 
     (wheel,) = (source / "out").glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
 
-    needed = {"compliance/datamap/reference.yaml"} | {
+    needed = {"compliance/datamap/reference.yaml", "worker/schedules.yaml"} | {
         f"migrations/versions/{path.name}" for path in (ROOT / "migrations/versions").glob("v*.py")
     }
     assert needed <= held

@@ -2,7 +2,7 @@
 
 import typer
 
-from worker.cli import audit, consent, datamap, doctor, erasure, health, jobs, migrate, stack, transfer
+from worker.cli import audit, consent, datamap, doctor, erasure, health, jobs, migrate, schedule, stack, transfer
 from worker.cli.runtime import Runtime
 
 __all__ = ["Runtime", "build_cli"]
@@ -37,6 +37,7 @@ def build_cli() -> typer.Typer:
         "audit": audit.app,
         "health": health.app,
         "jobs": jobs.app,
+        "schedule": schedule.app,
         "datamap": datamap.app,
     }.items():
         app.add_typer(group, name=name, no_args_is_help=True)

@@ -18,6 +18,7 @@ from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
+from worker.schedule import load_schedules
 from worker.services import connect
 
 Probe = Callable[[], str]
@@ -36,7 +37,7 @@ def doctor(
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check settings, servers, rights and data map; exit 3 when something is not as it should be."""
+    """Check settings, servers, rights, schedules and data map; exit 3 when something is not as it should be."""
     addresses = runtime(ctx).addresses(env)
     if provision_:
         _provision(addresses)
@@ -84,6 +85,7 @@ def _configured_passwords(settings: Settings) -> dict[Role, str]:
 
 def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     yield "data map", lambda: load_data_map(addresses.settings.data_map).digest[:12]
+    yield "schedules", lambda: f"{len(load_schedules(addresses.settings.schedules))} schedules"
     yield "broker", lambda: _broker(addresses.redis_url())
     for role in Role:
         yield f"MongoDB as {role.value}", partial(_mongodb, addresses, role)

@@ -1,0 +1,132 @@
+"""One job for every slot that is due, however many processes look, however long none did.
+
+Document shape (``schedules``)::
+
+    {_id: "<name> <when>", last_slot: date | null, since: date}
+
+``last_slot`` is the slot that a job was last recorded for, ``since`` the time before which nothing is due: when the
+schedule was first seen, or the last slot that passed while it was disabled. A changed expression is another document:
+it begins with its next slot, and workers with the old file and with the new one can run side by side.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from pymongo.collection import Collection
+
+from compliance.errors import RejectedError
+from compliance.jobs.job import Job
+from compliance.mongo import Databases, Document, Session, driver_errors
+from worker.intake import submit
+from worker.schedule import Schedule
+from worker.services import Services
+from worker.slots import due_slot
+
+log = structlog.get_logger(__name__)
+
+SCHEDULES = "schedules"
+ORIGIN = "schedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a schedule stands."""
+
+    last_slot: datetime | None
+    since: datetime
+
+    @property
+    def after(self) -> datetime:
+        """The time after which its next slot lies."""
+        return max(self.since, self.last_slot or self.since)
+
+
+def request_due(schedules: Iterable[Schedule], services: Services) -> list[Job]:
+    """Record a job for each schedule with a slot that is due, and return the jobs.
+
+    The time is the server's, so that a worker with a wrong clock asks for nothing too early or too late.
+    """
+    listed = tuple(schedules)
+    standings, now = find_standings(listed, services.databases), services.databases.server_time()
+    jobs = []
+    for schedule in listed:
+        standing = standings.get(schedule.name)
+        if standing is None:
+            _begin(schedule, services.databases, now=now)
+            continue
+        slot = due_slot(schedule.when, now=now, after=standing.after)
+        if slot is not None:
+            jobs.append(_take(schedule, standing, slot, services))
+    return [job for job in jobs if job is not None]
+
+
+def find_standings(schedules: Iterable[Schedule], databases: Databases) -> Mapping[str, Standing]:
+    """Return where each of *schedules* stands, by name; those that no sweep has seen yet are left out."""
+    names = {_id(schedule): schedule.name for schedule in schedules}
+    with driver_errors():
+        return {
+            names[stored["_id"]]: Standing(last_slot=stored["last_slot"], since=stored["since"])
+            for stored in _collection(databases).find({"_id": {"$in": list(names)}})
+        }
+
+
+def slot_request_id(schedule: Schedule, slot: datetime) -> str:
+    """Return the request id of the job of *slot*."""
+    return f"schedule:{schedule.name}:{slot.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _begin(schedule: Schedule, databases: Databases, *, now: datetime) -> None:
+    """Note a schedule that is new; of two processes at once, the first one counts."""
+    with driver_errors():
+        _collection(databases).update_one(
+            {"_id": _id(schedule)}, {"$setOnInsert": {"last_slot": None, "since": now}}, upsert=True
+        )
+
+
+def _take(schedule: Schedule, standing: Standing, slot: datetime, services: Services) -> Job | None:
+    """Move the schedule on to *slot* and record its job in one transaction; None when there is none to record."""
+    if not schedule.enabled:
+        _move(schedule, standing, {"since": slot}, services.databases)
+        return None
+    request_id = slot_request_id(schedule, slot)
+
+    def transaction(session: Session) -> Job | None:
+        if not _move(schedule, standing, {"last_slot": slot}, services.databases, session=session):
+            return None
+        return submit(
+            schedule.kind, schedule.payload, request_id=request_id, origin=ORIGIN, services=services, session=session
+        )
+
+    try:
+        job = services.databases.transact(transaction)
+    except RejectedError as error:  # the same at every sweep until somebody corrects the file: once per slot is enough
+        _move(schedule, standing, {"last_slot": slot}, services.databases)
+        log.error("schedule.refused", request_id=request_id, error=type(error).__name__)  # noqa: TRY400 - no stack
+        return None
+    if job is not None:
+        log.info("schedule.requested", request_id=request_id)
+    return job
+
+
+def _move(
+    schedule: Schedule,
+    standing: Standing,
+    changes: Document,
+    databases: Databases,
+    *,
+    session: Session | None = None,
+) -> bool:
+    """Write *changes* unless another process did since *standing* was read."""
+    unchanged = {"_id": _id(schedule), "last_slot": standing.last_slot, "since": standing.since}
+    with driver_errors(session):
+        return _collection(databases).update_one(unchanged, {"$set": changes}, session=session).matched_count == 1
+
+
+def _id(schedule: Schedule) -> str:
+    return f"{schedule.name} {schedule.when}"
+
+
+def _collection(databases: Databases) -> Collection[Document]:
+    return databases.compliance[SCHEDULES]
