@@ -29,6 +29,37 @@ Session = ClientSession
 CODEC = CodecOptions(document_class=dict[str, Any], tz_aware=True, tzinfo=UTC)
 SCHEMES = ("mongodb://", "mongodb+srv://")
 UNAUTHORIZED = 13
+# What a server says of itself or of the moment, never of the request: it starts, stops, fails over, or gave up waiting.
+TRANSIENT_CODES = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        24,  # LockTimeout
+        43,  # CursorNotFound: the server that held it restarted, or it was idle for too long
+        64,  # WriteConcernFailed: written, and the others did not say so in time
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        112,  # WriteConflict
+        133,  # FailedToSatisfyReadPreference
+        134,  # ReadConcernMajorityNotAvailableYet
+        175,  # QueryPlanKilled
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        237,  # CursorKilled
+        246,  # SnapshotUnavailable
+        251,  # NoSuchTransaction
+        262,  # ExceededTimeLimit
+        290,  # TransactionExceededLifetimeLimitSeconds
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11601,  # Interrupted
+        11602,  # InterruptedDueToReplStateChange
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+    }
+)
+TRANSIENT_LABELS = ("TransientTransactionError", "RetryableWriteError", "UnknownTransactionCommitResult")
 TRANSACTION_LIMIT = timedelta(seconds=30)
 AUTHENTICATION_FAILED = 18
 DOCUMENT_VALIDATION_FAILED = 121
@@ -143,7 +174,7 @@ def _from_server(error: OperationFailure) -> ComplianceError:
         )
     if error.code == AUTHENTICATION_FAILED:
         return ConfigurationError("MongoDB refused the user name or password; check MONGODB_URI")
-    if error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError"):
+    if error.code in TRANSIENT_CODES or any(map(error.has_error_label, TRANSIENT_LABELS)):
         return StoreUnavailable(f"MongoDB asked to try again (code {error.code})")
     if error.code == DOCUMENT_VALIDATION_FAILED:
         return StepRefused("MongoDB refused a document: its collection's validator does not allow it (code 121)")

@@ -3,6 +3,8 @@
 Only the fence keeps a second worker from counting again: the ids of its audit entries hold the fence too.
 """
 
+import os
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -57,8 +59,16 @@ def _count_one(payload: Count, run: Run, services: Services, number: int) -> Non
     run.commit(effect)
 
 
+def die(payload: Count, run: Run, services: Services) -> None:
+    """End the process that carries it out."""
+    del payload, run, services
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 LEASED = JobKind(name="count.batches", payload=Count, queue=QUEUE, work=count)
 SMALL = JobKind(name="count.once", payload=Count, queue=QUEUE, work=count, is_small=True)
+POISONED = JobKind(name="count.poisoned", payload=Count, queue=QUEUE, work=die)
+POISONED_SMALL = JobKind(name="count.poisoned_once", payload=Count, queue=QUEUE, work=die, is_small=True)
 KINDS = {kind.name: kind for kind in (LEASED, SMALL)}
 BATCHES = {LEASED.name: 3, SMALL.name: 1}
 

@@ -80,13 +80,16 @@ def carry_out_most_urgent(kind: JobKind, rung: Job, *, services: Services, on_pr
         services: The services.
         on_progress: Told each checkpoint.
     """
-    if rung.state is State.RUNNING:
-        candidates = [rung.request_id]
-    else:
-        candidates = services.ledger.most_urgent(kind.name, limit=CANDIDATES)
-    for request_id in candidates:
+    for request_id in _candidates(kind, rung, services):
         if carry_out(kind, request_id, services=services, on_progress=on_progress):
             return
+
+
+def _candidates(kind: JobKind, rung: Job, services: Services) -> Iterator[RequestId]:
+    """Yield what a message may be about: where its own job is in good hands, its sender's place goes to the next."""
+    if rung.state is State.RUNNING:
+        yield rung.request_id
+    yield from services.ledger.most_urgent(kind.name, limit=CANDIDATES)
 
 
 def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_progress: Progress) -> bool:

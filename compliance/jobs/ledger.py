@@ -5,13 +5,15 @@ worker with a wrong clock does no harm. ``compliance.jobs.desk`` has what people
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import pymongo
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, ExecutionTimeout, NetworkTimeout
 
 from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable
 from compliance.jobs.document import DEFAULT, from_document, new_document
@@ -19,6 +21,10 @@ from compliance.jobs.job import Ask, Job, Payload, RequestId, State, Terms
 from compliance.mongo import Databases, Document, Session, driver_errors
 
 JOBS = "jobs"
+# The transaction of a worker that was killed keeps its documents until the server gives it up (up to 90 s by default);
+# nobody else shall stand still for that long.
+CLAIM_LIMIT = timedelta(seconds=10)
+NOTE_LIMIT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +102,12 @@ class Ledger:
         return from_document(stored)
 
     def claim(self, request_id: RequestId, *, owner: str, lease: timedelta) -> Claim | None:
-        """Take the job if it is due, nobody works on it and nobody has its locks; None otherwise."""
-        with driver_errors():
+        """Take the job if it is due, nobody works on it and nobody has its locks; None otherwise.
+
+        Raises:
+            StoreUnavailable: Also when it is part of a transaction that does not end.
+        """
+        with driver_errors(), pymongo.timeout(CLAIM_LIMIT.total_seconds()):
             try:
                 stored = self.jobs.find_one_and_update(
                     {"_id": request_id, "$expr": _is_claimable()},
@@ -207,7 +217,7 @@ class Ledger:
 
         A job that was published less than *again_after* ago and is still waiting is not returned: its message is on
         the way, and a busy queue must not fill with repeats. A job whose worker vanished is rung for six times as
-        often: its message may be lost with it.
+        often: its message may be lost with it. What cannot be noted in time is rung for once more.
         """
         with driver_errors():
             now = self.databases.server_time()
@@ -228,7 +238,8 @@ class Ledger:
         due = [from_document(stored) for stored in self.jobs.find(query).sort([order]).limit(limit)] if limit else []
         if due:
             ids = [job.request_id for job in due]
-            self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": {"published_at": "$$NOW"}}])
+            with suppress(ExecutionTimeout, NetworkTimeout), pymongo.timeout(NOTE_LIMIT.total_seconds()):
+                self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": {"published_at": "$$NOW"}}])
         return due
 
 

@@ -171,6 +171,20 @@ def test_a_job_behind_many_whose_person_is_taken_is_found(deployment: Deployment
         assert states(deployment)["plan"] == "rejected"  # there is no such person
 
 
+def test_a_message_whose_own_job_was_taken_by_an_earlier_one_brings_the_job_that_was_passed_over(
+    deployment: Deployment,
+) -> None:
+    """The message of the first brought the urgent one; that of the urgent one must bring the first."""
+    ledger = deployment.services().ledger
+    first, urgent = record(deployment, "first"), record(deployment, "urgent", priority=9)
+    ledger.claim(urgent, owner="other", lease=LONG)
+    ring(deployment, "urgent")
+
+    found = ledger.find(first)
+    assert found is not None
+    assert found.state == "done"
+
+
 def test_a_small_job_is_one_transaction_and_its_repeat_is_the_same_job(deployment: Deployment) -> None:
     add_person(deployment)
     for _ in range(3):

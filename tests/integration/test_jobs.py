@@ -11,7 +11,8 @@ from deployment import Deployment
 from waiting import wait_until
 
 from compliance.audit.entry import Entry
-from compliance.errors import LeaseLost, RequestConflict
+from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable
+from compliance.jobs import ledger
 from compliance.jobs.job import RequestId, State
 from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Outcome, Run, Stopped, heartbeat
@@ -58,10 +59,10 @@ def test_the_same_request_id_with_another_payload_is_refused(deployment: Deploym
 
 
 def test_of_many_claimants_one_gets_the_job(deployment: Deployment) -> None:
-    ledger = record(deployment)
+    jobs = record(deployment)
 
     with ThreadPoolExecutor(16) as pool:
-        claims = list(pool.map(lambda n: ledger.claim(ID, owner=f"w{n}", lease=LONG), range(32)))
+        claims = list(pool.map(lambda n: jobs.claim(ID, owner=f"w{n}", lease=LONG), range(32)))
 
     assert len([claim for claim in claims if claim]) == 1
 
@@ -156,6 +157,25 @@ def test_the_sweeper_rings_again_for_an_abandoned_job(deployment: Deployment) ->
     wait_until(lambda: is_abandoned(deployment), timeout=5, what="the lease ends")
 
     assert sweep(deployment.services()) == 1
+
+
+def test_a_transaction_that_nobody_ends_keeps_no_worker_from_other_work(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is killed within its transaction leaves it open on the server for a while."""
+    monkeypatch.setattr(ledger, "NOTE_LIMIT", SHORT)
+    monkeypatch.setattr(ledger, "CLAIM_LIMIT", SHORT)
+    jobs = record(deployment)
+    run_of(deployment, "killed", SHORT)
+    wait_until(lambda: is_abandoned(deployment), timeout=5, what="the lease ends")
+    with deployment.admin.client.start_session() as session, session.start_transaction():
+        deployment.admin.compliance["jobs"].update_one({"_id": ID}, {"$inc": {"attempts": 1}}, session=session)
+        rung = sweep(deployment.services())
+        with pytest.raises(StoreUnavailable):
+            jobs.claim(ID, owner="successor", lease=LONG)
+
+    assert rung == 1
+    assert jobs.claim(ID, owner="successor", lease=LONG) is not None
 
 
 def test_a_clock_that_is_wrong_does_not_delay_a_job(deployment: Deployment) -> None:

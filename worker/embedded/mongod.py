@@ -8,7 +8,15 @@ from typing import TypeVar
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from compliance.errors import ConfigurationError
-from compliance.mongo import AUTHENTICATION_FAILED, UNAUTHORIZED, Client, Document, driver_errors, open_client
+from compliance.mongo import (
+    AUTHENTICATION_FAILED,
+    TRANSACTION_LIMIT,
+    UNAUTHORIZED,
+    Client,
+    Document,
+    driver_errors,
+    open_client,
+)
 from worker.embedded.home import ADMIN
 from worker.embedded.ports import LOOPBACK, is_answering
 from worker.embedded.process import Server, ServerSpec
@@ -39,7 +47,11 @@ def mongod_spec(binary: Path, directory: Path, *, port: int, key_file: Path, tes
         test_commands: Allow fail points, and run the TTL monitor every second.
     """
     data = directory / "data"
-    parameters = ["diagnosticDataCollectionEnabled=false", "shutdownTimeoutMillisForSignaledShutdown=500"]
+    parameters = [
+        "diagnosticDataCollectionEnabled=false",
+        "shutdownTimeoutMillisForSignaledShutdown=500",
+        f"transactionLifetimeLimitSeconds={TRANSACTION_LIMIT.total_seconds():.0f}",  # of a worker that was killed
+    ]
     if test_commands:
         parameters += ["enableTestCommands=1", "ttlMonitorSleepSecs=1"]
     return ServerSpec(

@@ -1,0 +1,14 @@
+"""The Celery application of ``worker``, with kinds of work beside its own.
+
+``celery -A storm_app worker``, with the folder of the tests on the path.
+"""
+
+from counting import KINDS, POISONED, POISONED_SMALL
+
+from worker.main import celery_application
+from worker.tasks import JOBS
+
+for kind in (*KINDS.values(), POISONED, POISONED_SMALL):
+    JOBS.add(kind.name, kind)
+
+celery = celery_application()
