@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from celery import Celery
@@ -13,6 +14,7 @@ from compliance.settings import Settings, load_settings
 from worker.addresses import Addresses
 from worker.app import StopFlag, create_app, publisher
 from worker.cli import Runtime, build_cli
+from worker.monitor import monitor_of
 from worker.schedule import load_schedules
 from worker.services import Services, build_services
 
@@ -29,7 +31,8 @@ def application(addresses: Addresses) -> Celery:
     """Return the Celery application over *addresses*."""
 
     def build(app: Celery, stop: StopFlag) -> Services:
-        return build_services(addresses, Role.WORKER, publish=publisher(app), should_stop=stop)
+        services = build_services(addresses, Role.WORKER, publish=publisher(app), should_stop=stop)
+        return replace(services, monitor=lambda job: monitor_of(job, load_schedules(addresses.settings.schedules)))
 
     return create_app(addresses.settings, broker_url=addresses.redis_url(), build=build)
 

@@ -3,10 +3,12 @@
 import json
 import re
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import oracle
+import yaml
 from system import System
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -27,13 +29,13 @@ def lines_of(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
-def reported(system: System) -> list[dict[str, Any]]:
-    """The error events that Sentry got."""
+def reported(system: System, what: str = "event") -> list[dict[str, Any]]:
+    """What Sentry got of one kind."""
     found = []
     for envelope in system.sentry.envelopes:
         parts = envelope.split(b"\n")
         headers = [json.loads(part) for part in parts[1:-1:2] if part.startswith(b"{")]
-        found += [json.loads(body) for head, body in zip(headers, parts[2::2], strict=False) if head["type"] == "event"]
+        found += [json.loads(body) for head, body in zip(headers, parts[2::2], strict=False) if head["type"] == what]
     return found
 
 
@@ -51,6 +53,23 @@ def test_the_trace_of_the_sender_is_in_every_log_line_and_error_report(system: S
     assert all({name: line.get(name) for name in IDS} == IDS and line["attempt"] == 1 for line in lines)
     assert event["tags"] == IDS
     assert event["fingerprint"] == ["erasure.request", "ErasureIncomplete"]
+
+
+def test_a_run_of_a_schedule_checks_in_with_sentry_from_begin_to_end(system: System) -> None:
+    path = system.home / "schedules.yaml"
+    schedule = {"name": "hourly", "description": "A test.", "task": "compliance.audit.verify", "every": {"hours": 1}}
+    path.write_text(yaml.safe_dump({"apiVersion": "schedules/v1", "schedules": [schedule]}))
+    seen_before = {"_id": "hourly every 1 hours", "last_slot": None, "since": datetime(2026, 1, 1, tzinfo=UTC)}
+    system.deployment.admin.compliance["schedules"].insert_one(seen_before)
+    system.start("worker", COMPLIANCE_SCHEDULES=str(path))
+    system.wait_for(lambda: len(reported(system, "check_in")) == 2, "Sentry hears of begin and end")
+    begin, end = reported(system, "check_in")
+
+    assert (begin["status"], end["status"]) == ("in_progress", "ok")
+    assert begin["check_in_id"] == end["check_in_id"]
+    assert (begin["monitor_slug"], end["monitor_slug"]) == ("hourly", "hourly")
+    assert begin["monitor_config"]["schedule"] == {"type": "interval", "value": 1, "unit": "hour"}
+    assert end["duration"] > 0
 
 
 def flower_task(system: System) -> dict[str, Any]:
