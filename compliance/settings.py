@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from compliance.errors import ConfigurationError
@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     auditor_uri: MongoUri | None = Field(None, alias="COMPLIANCE_AUDITOR_URI")
     admin_uri: MongoUri | None = Field(None, alias="COMPLIANCE_ADMIN_URI")
     redis_url: BrokerUrl | None = Field(None, alias="REDIS_URL")
+    broker_ca_file: FilePath | None = Field(None, alias="COMPLIANCE_BROKER_CA_FILE")
+    broker_cert_file: FilePath | None = Field(None, alias="COMPLIANCE_BROKER_CERT_FILE")
+    broker_key_file: FilePath | None = Field(None, alias="COMPLIANCE_BROKER_KEY_FILE")
+    sentinel_master: str | None = Field(None, alias="COMPLIANCE_SENTINEL_MASTER")
+    sentinel_password: SecretStr | None = Field(None, alias="COMPLIANCE_SENTINEL_PASSWORD")
     sentry_dsn: SentryDsn | None = Field(None, alias="SENTRY_DSN")
     home: Path | None = Field(None, alias="COMPLIANCE_HOME")
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
@@ -101,6 +106,8 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=1, le=65535, alias="COMPLIANCE_METRICS_PORT")
     metrics_host: str = Field("127.0.0.1", alias="COMPLIANCE_METRICS_HOST")
     heartbeat_file: Path | None = Field(None, alias="COMPLIANCE_HEARTBEAT_FILE")
+    job_limit: Seconds = Field(timedelta(hours=6), alias="COMPLIANCE_JOB_LIMIT_SECONDS")
+    child_memory_mb: int = Field(512, ge=1, alias="COMPLIANCE_CHILD_MEMORY_MB")
 
     @classmethod
     def settings_customise_sources(

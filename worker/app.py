@@ -16,10 +16,11 @@ from compliance.errors import ComplianceError, StoreUnavailable
 from compliance.jobs.job import Job
 from compliance.provision import refuse_excess
 from compliance.settings import Settings
-from worker.broker import repair_closed_channels
+from worker.broker import broker_settings
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
 from worker.liveness import Gate, Heartbeat, connect_heartbeat, fault_ends_process
+from worker.repairs import repair_closed_channels, shorten_pool_exit
 from worker.resume import SWEEP_QUEUE, beat_schedule, sweep
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
@@ -83,20 +84,10 @@ class JobCrashed(Exception):
 def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
     """Set up *app*; each setting says why."""
     app.conf.update(
-        broker_url=broker_url,
+        **broker_settings(broker_url, settings),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # the default gives up after 100
-        broker_transport_options={
-            "visibility_timeout": 600,  # for messages that no job was recorded of; for others a repeat is harmless
-            "socket_timeout": 15,  # without it, publishing over a half-open connection waits for ever
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "max_retries": 1,  # a doorbell that cannot be rung is soon given up; the sweeper rings again
-            "interval_start": 0,
-            "interval_step": 0.1,
-            "interval_max": 0.2,
-        },
+        broker_channel_error_retry=True,  # RabbitMQ closes the channel of a job that takes long; the worker would end
         accept_content=["json"],
         task_serializer="json",
         result_serializer="json",
@@ -111,7 +102,11 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
         task_create_missing_queues=False,  # a mistyped queue is an error at the sender, not a black hole
         task_routes={kind.task: {"queue": kind.queue} for kind in JOBS.values()} | {SWEEP: {"queue": SWEEP_QUEUE}},
         worker_prefetch_multiplier=1,  # a worker holds what it works on, nothing more
+        worker_eta_task_limit=100,  # while MongoDB is away, messages wait in the broker and not in our memory
         worker_max_tasks_per_child=500,
+        worker_max_memory_per_child=settings.child_memory_mb * 1024,  # KiB; looked at after a task, never within one
+        # A task that hangs renews its lease for ever. Killed, its job is claimed again, and parked if it always hangs.
+        task_time_limit=settings.job_limit.total_seconds(),
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the fence guards; cancelling has known bugs
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -145,6 +140,7 @@ def create_app(
         check: Asked before the first of them is used.
     """
     repair_closed_channels()
+    shorten_pool_exit()
     app = Celery("compliance", set_as_current=False)
     configure(app, settings, broker_url=broker_url)
     stop = StopFlag()

@@ -2,9 +2,9 @@
 
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote_plus, urlsplit
 
 import typer
@@ -17,6 +17,7 @@ from compliance.provision import provision, refuse_excess
 from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
+from worker.broker import broker_settings
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 from worker.schedule import load_schedules
 from worker.services import connect
@@ -86,7 +87,7 @@ def _configured_passwords(settings: Settings) -> dict[Role, str]:
 def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     yield "data map", lambda: load_data_map(addresses.settings.data_map).digest[:12]
     yield "schedules", lambda: f"{len(load_schedules(addresses.settings.schedules))} schedules"
-    yield "broker", lambda: _broker(addresses.redis_url())
+    yield "broker", lambda: _broker(broker_settings(addresses.redis_url(), addresses.settings))
     for role in Role:
         yield f"MongoDB as {role.value}", partial(_mongodb, addresses, role)
     yield "audit log is append-only", lambda: _append_only(addresses)
@@ -99,8 +100,9 @@ def _probe(probe: Probe) -> tuple[bool, str]:
         return False, str(error)
 
 
-def _broker(url: str) -> str:
-    with Connection(url, transport_options={"socket_connect_timeout": 3}) as connection:
+def _broker(found: Mapping[str, Any]) -> str:
+    url, tls, options = (found[f"broker_{name}"] for name in ("url", "use_ssl", "transport_options"))
+    with Connection(url, ssl=tls, transport_options=options, connect_timeout=3) as connection:
         try:
             connection.ensure_connection(max_retries=1, timeout=3)
         except Exception as error:  # noqa: BLE001 - any error of the broker's client
