@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from celery import Celery
 from deployment import Deployment
 from waiting import wait_until
 
-from worker.demo.seed import Seeded
+from worker.demo.seed import Seeded, insert, seed_documents
 from worker.embedded.ports import pick_port
 from worker.processes import Group, run_processes
 
@@ -86,6 +87,36 @@ class System:
 
     def job(self, request_id: str) -> dict[str, Any]:
         return self.deployment.admin.compliance["jobs"].find_one({"_id": request_id}) or {}
+
+
+def environ_of(deployment: Deployment, sentry: Receiver, home: Path) -> dict[str, str]:
+    """The environment of the processes of one test."""
+    return {
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "COLUMNS": "200",
+        "COMPLIANCE_SWEEP_SECONDS": "1",
+        "COMPLIANCE_LEASE_SECONDS": "3",
+        "SENTRY_DSN": sentry.dsn,
+        "FLOWER_UNAUTHENTICATED_API": "true",
+        **deployment.environ(home),
+    }
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that *pid* started."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+@contextmanager
+def filled_system(deployment: Deployment, home: Path, **environ: str) -> Iterator[System]:
+    """A filled database and its processes, for one test; nobody receives for Sentry."""
+    seeded = seed_documents(3, people=40, moment=datetime(2026, 3, 31, 12, tzinfo=UTC))
+    insert(seeded, deployment.admin)
+    nobody = Receiver(9)
+    with ExitStack() as cleanup:
+        yield System(
+            deployment, seeded, environ_of(deployment, nobody, home) | environ, home, nobody, pick_port(None), cleanup
+        )
 
 
 @contextmanager

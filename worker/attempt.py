@@ -119,6 +119,7 @@ def _attempt(kind: JobKind, run: Run, services: Services) -> Ending:
             kind.work(parse(kind, run.job.payload), run, services)
     except Stopped:
         services.ledger.hand_back(run.claim, delay=timedelta())
+        services.publish(run.job)  # a successor need not wait for the sweeper
         log.info("job.handed_back")
         return Ending.HANDED_BACK
     except Interrupted as interruption:

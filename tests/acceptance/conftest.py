@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from deployment import Deployment, provision_database
-from system import BIN, Receiver, System
+from system import Receiver, System, environ_of
 
 from worker.demo.seed import Seeded, insert, seed_documents
 from worker.embedded import Stack
@@ -52,7 +52,7 @@ def system(deployment: Deployment, sentry: Receiver, tmp_path: Path) -> Iterator
         broker.flushall()
     with ExitStack() as cleanup:
         yield System(
-            deployment, seeded, _environ(deployment, sentry, tmp_path), tmp_path, sentry, pick_port(None), cleanup
+            deployment, seeded, environ_of(deployment, sentry, tmp_path), tmp_path, sentry, pick_port(None), cleanup
         )
 
 
@@ -64,16 +64,4 @@ def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
         deployment.migrate()
         nothing = Seeded(documents={}, subjects=())
-        yield System(deployment, nothing, _environ(deployment, nobody, home), home, nobody, pick_port(None), cleanup)
-
-
-def _environ(deployment: Deployment, sentry: Receiver, home: Path) -> dict[str, str]:
-    return {
-        "PATH": f"{BIN}:/usr/bin:/bin",
-        "COLUMNS": "200",
-        "COMPLIANCE_SWEEP_SECONDS": "1",
-        "COMPLIANCE_LEASE_SECONDS": "3",
-        "SENTRY_DSN": sentry.dsn,
-        "FLOWER_UNAUTHENTICATED_API": "true",
-        **deployment.environ(home),
-    }
+        yield System(deployment, nothing, environ_of(deployment, nobody, home), home, nobody, pick_port(None), cleanup)

@@ -12,7 +12,7 @@ from typing import Any
 import bson
 import oracle
 import redis
-from system import System
+from system import System, children_of
 
 from compliance.roles import Role
 
@@ -159,10 +159,6 @@ def test_a_message_whose_worker_is_killed_before_it_is_recorded_comes_again(syst
 
     assert recorded == {}
     assert whole_database(system) == expected(system, subject)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_worker_goes_on_when_the_broker_was_away(system: System) -> None:
