@@ -45,6 +45,7 @@ TRANSIENT_CODES = frozenset(
         175,  # QueryPlanKilled
         189,  # PrimarySteppedDown
         202,  # NetworkInterfaceExceededTimeLimit
+        211,  # KeyNotFound: the keys of the cluster's time, shortly after a failover
         237,  # CursorKilled
         246,  # SnapshotUnavailable
         251,  # NoSuchTransaction

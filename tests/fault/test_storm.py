@@ -24,6 +24,7 @@ from celery import Celery
 from counting import KINDS, add_counters, allow_counting
 from deployment import Deployment, Stack, provision_database
 from mixture import BATCH_DOCS, BATCHES, Mixture, Wish, expected_database, faults_in_entries, found_database, mix
+from pymongo.errors import PyMongoError
 from supervisor import Nemesis, Supervised, crew_of, supervised
 from waiting import wait_until
 
@@ -109,8 +110,13 @@ class Account:
 
         def is_over() -> bool:
             nonlocal since, recorded
-            before, recorded = recorded, self._recorded()
-            if self._unfinished() or self._messages() or before != recorded:
+            before = recorded
+            try:
+                recorded = self._recorded()
+                is_moving = self._unfinished() or self._messages() or before != recorded
+            except (PyMongoError, redis.RedisError):  # not quite healed yet
+                is_moving = True
+            if is_moving:
                 since = time.monotonic()
                 return False
             is_complete = recorded == len(self.mixture.wishes)

@@ -7,7 +7,7 @@ from compliance.errors import ConfigurationError, StepRefused, StoreUnavailable
 from compliance.mongo import translate
 
 
-@pytest.mark.parametrize("code", [6, 89, 91, 175, 189, 262, 10107, 11600, 11601, 11602])
+@pytest.mark.parametrize("code", [6, 89, 91, 175, 189, 211, 262, 10107, 11600, 11601, 11602])
 def test_what_a_server_says_of_itself_is_tried_again(code: int) -> None:
     assert isinstance(translate(OperationFailure("", code)), StoreUnavailable)
 
