@@ -65,10 +65,18 @@ def die(payload: Count, run: Run, services: Services) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def quote(payload: Count, run: Run, services: Services) -> None:
+    """Fail with a text that was read from the database."""
+    del run
+    found = services.databases.app[COUNTERS].find_one({"_id": payload.counter}) or {}
+    raise ValueError(f"cannot count {found['label']}")
+
+
 LEASED = JobKind(name="count.batches", payload=Count, queue=QUEUE, work=count)
 SMALL = JobKind(name="count.once", payload=Count, queue=QUEUE, work=count, is_small=True)
 POISONED = JobKind(name="count.poisoned", payload=Count, queue=QUEUE, work=die)
 POISONED_SMALL = JobKind(name="count.poisoned_once", payload=Count, queue=QUEUE, work=die, is_small=True)
+QUOTING = JobKind(name="count.quoting", payload=Count, queue=QUEUE, work=quote)
 KINDS = {kind.name: kind for kind in (LEASED, SMALL)}
 BATCHES = {LEASED.name: 3, SMALL.name: 1}
 

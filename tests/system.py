@@ -1,7 +1,9 @@
 """The installed commands as processes of their own, on one migrated and filled database."""
 
+import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -78,6 +80,18 @@ class System:
             timeout=60,
             check=False,
         )
+
+    def flower(self, path: str) -> str:
+        """What Flower answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.flower_port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def flower_tasks(self) -> list[dict[str, Any]]:
+        """The tasks that Flower has seen; none while it does not serve yet."""
+        try:
+            return list(json.loads(self.flower("/api/tasks")).values())
+        except OSError:
+            return []
 
     def wait_for(self, predicate: Callable[[], Any], what: str, *, timeout: float = 60) -> None:
         wait_until(lambda: bool(predicate()), timeout=timeout, what=what)

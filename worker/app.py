@@ -60,7 +60,8 @@ class HiddenRequest(Request):
         super().__init__(*args, **kwargs)
         self.name = self._type  # type: ignore[attr-defined,misc]  # the stubs differ; not the name a sender gave it
         self._argsrepr = self._kwargsrepr = HIDDEN
-        self._request_dict.update(argsrepr=HIDDEN, kwargsrepr=HIDDEN)  # type: ignore[attr-defined]  # missing in the stubs
+        shown = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN, "shadow": None}  # what the pool process logs
+        self._request_dict.update(shown)  # type: ignore[attr-defined]  # missing in the stubs
 
     def info(self, safe: bool = False) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
         """Return what ``inspect`` shows; never the arguments themselves."""
