@@ -32,6 +32,7 @@ CONSENT = "consent"
 IMPORTED = "multilingual_content"
 EXPORTED = ("tracks", "artists", "geo_events")
 LINES = 60
+BATCHES_OF_A_JOB = (3, 3, 3, 60)  # the long ones are where a worker that sleeps wakes up too late
 SHARES = {
     "consent.update": 34,
     "count.batches": 25,
@@ -105,7 +106,7 @@ def mix(rng: random.Random, seeded: Seeded, *, jobs: int, directory: Path) -> Mi
     staying = erased[number["erasure.request"] :]
     make: dict[str, Callable[[int], Mapping[str, Any]]] = {
         "consent.update": lambda n: _consent(rng, n, rng.choice(staying)),
-        "count.batches": lambda n: {"counter": f"count.batches-{n}", "batches": BATCHES["count.batches"]},
+        "count.batches": lambda n: {"counter": f"count.batches-{n}", "batches": rng.choice(BATCHES_OF_A_JOB)},
         "count.once": lambda n: {"counter": f"count.once-{n}", "batches": BATCHES["count.once"]},
         "export.run": lambda n: (
             {"collection": rng.choice(EXPORTED)} if n % 2 else {"subject_id": str(rng.choice(staying))}

@@ -78,6 +78,24 @@ class ComplianceTask(Task[..., None]):
     max_retries = None  # the default gives up after 3, and the message is gone
 
 
+class Progressing:
+    """Tells Flower how far one attempt is, until the broker does not answer: the work needs neither."""
+
+    def __init__(self, task: ComplianceTask) -> None:
+        self._task = task
+        self._is_heard = True
+
+    def __call__(self, checkpoint: Mapping[str, Any]) -> None:
+        """Send one event."""
+        if not self._is_heard:
+            return
+        try:
+            self._task.send_event("task-progress", **progress_of(checkpoint))
+        except Exception as error:  # noqa: BLE001 - any error of the broker's client
+            self._is_heard = False
+            log.info("job.progress_not_shown", error=type(error).__name__)
+
+
 class JobCrashed(Exception):
     """A job met an unexpected error; the message names its type only."""
 
@@ -160,9 +178,6 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
     def handle(self: ComplianceTask, *args: Any, **kwargs: Any) -> None:
         request_id = kwargs.pop(REQUEST_ID, None) or str(self.request.id)
 
-        def show(checkpoint: Any) -> None:
-            self.send_event("task-progress", **progress_of(checkpoint))
-
         message = Message(
             kind=kind,
             values={"positional arguments": HIDDEN} if args else kwargs,
@@ -171,7 +186,7 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
             is_repeat=bool((self.request.delivery_info or {}).get("redelivered")),
         )
         try:
-            receive(message, services=services(), on_progress=show)
+            receive(message, services=services(), on_progress=Progressing(self))
         except ComplianceError as error:
             # Nothing is recorded yet: the message is all there is, so it stays in the broker.
             hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}

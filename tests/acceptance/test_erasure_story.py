@@ -146,6 +146,19 @@ def test_a_message_whose_worker_is_killed_before_it_is_recorded_comes_again(syst
     assert whole_database(system) == expected(system, subject)
 
 
+def test_a_job_goes_on_while_the_broker_is_away(system: System) -> None:
+    subject = system.seeded.subjects[0]
+    system.start("worker", COMPLIANCE_BATCH_DOCS="1")
+    ask(system, subject)
+    system.wait_for(lambda: (system.job("ticket-4711").get("checkpoint") or {}).get("sequence", 0) > 5, "it works")
+    system.deployment.stack.valkey.kill()
+    system.wait_for(lambda: is_done(system), "it is done")
+    system.deployment.stack.valkey.start()
+
+    assert system.job("ticket-4711")["attempts"] == 1
+    assert whole_database(system) == expected(system, subject)
+
+
 def test_a_worker_goes_on_when_the_broker_was_away(system: System) -> None:
     first, second = system.seeded.subjects[:2]
     system.start("worker", "beat")

@@ -202,11 +202,15 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
     tell(f"senders met: {dict(senders.failed)}")
     tell(f"messages lost before a worker took them: {len(senders.sent - set(jobs))}\n")
 
-    assert [
-        line for log in tmp_path.glob("worker-*.log") for line in log.read_text().splitlines() if ".crashed" in line
-    ] == []
     assert set(parked.values()) <= {"JobKillsWorkers"}
     check(account, senders)
+    assert crashed(tmp_path) == []
+
+
+def crashed(home: Path) -> list[str]:
+    """What the logs of the workers call a bug."""
+    logs = (log.read_text() for log in home.glob("worker-*.log"))
+    return [line for text in logs for line in text.splitlines() if ".crashed" in line]
 
 
 @contextmanager
