@@ -4,7 +4,8 @@
 
     ComplianceError
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost
-     ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict
+     ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
+     │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
      │   of the audit log    HALT     InvalidProof, MalformedProof
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
@@ -99,6 +100,10 @@ class LegalHoldActive(RejectedError):
 
 class RequestConflict(RejectedError):
     """The same request id came before with another payload."""
+
+
+class UntrustedSender(RejectedError):
+    """A message does not prove that its sender may ask for what it asks for."""
 
 
 class IntegrityError(ComplianceError):

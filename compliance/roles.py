@@ -12,6 +12,7 @@ from typing import Any
 Privilege = dict[str, Any]
 
 AUDIT_LOG = "audit_log"
+OUTBOX = "outbox"
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
     {
@@ -34,12 +35,13 @@ ESCALATING = frozenset({"applyOps", "changePassword", "createUser", "grantRole"}
 
 
 class Role(StrEnum):
-    """One MongoDB user per kind of process; the value is its user name."""
+    """One MongoDB user per kind of process, and one for services that send; the value is its user name."""
 
     WORKER = "compliance_worker"
     MIGRATOR = "compliance_migrator"
     SEALER = "compliance_sealer"
     AUDITOR = "compliance_auditor"
+    SENDER = "compliance_sender"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +74,18 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
             return [
                 _allow(app, "", "find", "changeStream"),
                 _allow(audit, "", "find", "changeStream"),
+                _allow(audit, AUDIT_LOG, "insert"),  # a wrong document of the outbox is refused with its entry
                 _allow(audit, "audit_batches", "insert"),
                 _allow(audit, "audit_checkpoints", "insert"),
                 _allow(own, "jobs", "find", "insert", "update"),
                 _allow(own, "watch_tokens", "find", "insert", "update"),
+                _allow(own, OUTBOX, "find", "remove"),
                 _allow(own, "", "find", "changeStream"),
             ]
         case Role.AUDITOR:
             return [_allow(audit, "", "listCollections", *READ), _allow(own, "", "listCollections", *READ)]
+        case Role.SENDER:
+            return [_allow(own, OUTBOX, "insert")]
 
 
 def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:

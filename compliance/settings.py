@@ -50,28 +50,33 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 LONGEST_SECONDS = 86_400
+LONGEST_WINDOW_SECONDS = 30 * 86_400
 
 
-def _from_seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        seconds = float(value)
-    except ValueError:
-        raise ValueError("expected a number of seconds") from None
-    if not 0 < seconds <= LONGEST_SECONDS:  # NaN too
-        raise ValueError(f"expected more than 0 and at most {LONGEST_SECONDS} seconds")
-    return timedelta(seconds=seconds)
+def _from_seconds(longest: int) -> BeforeValidator:
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            seconds = float(value)
+        except ValueError:
+            raise ValueError("expected a number of seconds") from None
+        if not 0 < seconds <= longest:  # NaN too
+            raise ValueError(f"expected more than 0 and at most {longest} seconds")
+        return timedelta(seconds=seconds)
+
+    return BeforeValidator(read)
 
 
-Seconds = Annotated[timedelta, BeforeValidator(_from_seconds)]
+Seconds = Annotated[timedelta, _from_seconds(LONGEST_SECONDS)]
+WindowSeconds = Annotated[timedelta, _from_seconds(LONGEST_WINDOW_SECONDS)]
 
 
 class Settings(BaseSettings):
     """What the environment says; each alias is the name of a variable.
 
-    Where ``MONGODB_URI`` or ``REDIS_URL`` is absent the embedded stack serves. The three ``*_URI`` of the other roles
-    fall back to ``MONGODB_URI``.
+    Where ``MONGODB_URI`` or ``REDIS_URL`` is absent the embedded stack serves. The ``*_URI`` of the other roles fall
+    back to ``MONGODB_URI``.
     """
 
     model_config = SettingsConfigDict(
@@ -84,6 +89,7 @@ class Settings(BaseSettings):
     migrator_uri: MongoUri | None = Field(None, alias="COMPLIANCE_MIGRATOR_URI")
     sealer_uri: MongoUri | None = Field(None, alias="COMPLIANCE_SEALER_URI")
     auditor_uri: MongoUri | None = Field(None, alias="COMPLIANCE_AUDITOR_URI")
+    sender_uri: MongoUri | None = Field(None, alias="COMPLIANCE_SENDER_URI")
     admin_uri: MongoUri | None = Field(None, alias="COMPLIANCE_ADMIN_URI")
     redis_url: BrokerUrl | None = Field(None, alias="REDIS_URL")
     broker_ca_file: FilePath | None = Field(None, alias="COMPLIANCE_BROKER_CA_FILE")
@@ -91,6 +97,8 @@ class Settings(BaseSettings):
     broker_key_file: FilePath | None = Field(None, alias="COMPLIANCE_BROKER_KEY_FILE")
     sentinel_master: str | None = Field(None, alias="COMPLIANCE_SENTINEL_MASTER")
     sentinel_password: SecretStr | None = Field(None, alias="COMPLIANCE_SENTINEL_PASSWORD")
+    signing_keys: SecretStr | None = Field(None, alias="COMPLIANCE_SIGNING_KEYS")
+    signature_window: WindowSeconds = Field(timedelta(days=1), alias="COMPLIANCE_SIGNATURE_WINDOW_SECONDS")
     sentry_dsn: SentryDsn | None = Field(None, alias="SENTRY_DSN")
     home: Path | None = Field(None, alias="COMPLIANCE_HOME")
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
@@ -124,7 +132,12 @@ class Settings(BaseSettings):
 
     def uri_for(self, role: Role) -> SecretStr | None:
         """Return the connection string of *role*, or None where the embedded stack serves."""
-        own = {Role.MIGRATOR: self.migrator_uri, Role.SEALER: self.sealer_uri, Role.AUDITOR: self.auditor_uri}
+        own = {
+            Role.MIGRATOR: self.migrator_uri,
+            Role.SEALER: self.sealer_uri,
+            Role.AUDITOR: self.auditor_uri,
+            Role.SENDER: self.sender_uri,
+        }
         return own.get(role) or self.mongodb_uri
 
     def to_environ(self) -> dict[str, str]:

@@ -59,6 +59,11 @@ class Deployment:
     def worker(self) -> Databases:
         return self.services().databases
 
+    @property
+    def sender_uri(self) -> str:
+        """The connection string of a service that may put requests into the outbox, and nothing else."""
+        return self.addresses.mongodb_uri(Role.SENDER)
+
     def with_settings(self, **changes: Any) -> "Deployment":
         """The same database under other settings."""
         other = replace(self, settings=self.settings.model_copy(update=changes))
@@ -101,6 +106,7 @@ class Deployment:
             "COMPLIANCE_MIGRATOR_URI": endpoints.mongodb_uri(Role.MIGRATOR.value, auth_source=own),
             "COMPLIANCE_SEALER_URI": endpoints.mongodb_uri(Role.SEALER.value, auth_source=own),
             "COMPLIANCE_AUDITOR_URI": endpoints.mongodb_uri(Role.AUDITOR.value, auth_source=own),
+            "COMPLIANCE_SENDER_URI": self.sender_uri,
             "REDIS_URL": endpoints.redis_url,
             "COMPLIANCE_HOME": str(home),
             "COMPLIANCE_TRANSFER_DIR": str(home / "transfer"),

@@ -12,10 +12,11 @@ from celery import Celery, Task, signals
 from celery.worker.request import Request
 from kombu import Queue
 
-from compliance.errors import ComplianceError, StoreUnavailable
+from compliance.errors import ComplianceError, ConfigurationError, StoreUnavailable
 from compliance.jobs.job import Job
 from compliance.provision import refuse_excess
 from compliance.settings import Settings
+from worker import consumer
 from worker.broker import broker_settings
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
@@ -25,6 +26,7 @@ from worker.resume import SWEEP_QUEUE, beat_schedule, sweep
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import PerProcess, Services
+from worker.signature import SERVICE, SIGNATURE, TIMESTAMP, Keyring, read_seal
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging, configure_sentry, metrics, report_error
 from worker.telemetry.exposition import serve_worker
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 HIDDEN = "<hidden>"
 MAX_INTAKE_DELAY_SECONDS = 30.0
+TRACEPARENT = "traceparent"
+KEPT_HEADERS = (TRACEPARENT, consumer.FAULT, SERVICE, TIMESTAMP, SIGNATURE)
 
 
 class StopFlag:
@@ -104,6 +108,7 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
     """Set up *app*; each setting says why."""
     app.conf.update(
         **broker_settings(broker_url, settings),
+        worker_consumer=f"{consumer.__name__}:{consumer.CarefulConsumer.__name__}",  # lives whatever strangers send
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_channel_error_retry=True,  # RabbitMQ closes the channel of a job that takes long; the worker would end
@@ -139,8 +144,22 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
 
 
 def check_rights(services: Services) -> None:
-    """Refuse to work as a user that could alter the audit log."""
+    """Refuse to work as a user that could alter the audit log, or with keys for tasks that do not exist."""
+    refuse_unknown_tasks(services.keyring)
     refuse_excess(services.databases)
+
+
+def refuse_unknown_tasks(keyring: Keyring | None) -> None:
+    """Return if every task that *keyring* names exists.
+
+    Raises:
+        ConfigurationError: With the known ones.
+    """
+    known = {kind.task for kind in JOBS.values()}
+    if keyring is not None and not keyring.named_tasks <= known:
+        raise ConfigurationError(
+            f"COMPLIANCE_SIGNING_KEYS: tasks: one does not exist; known: {', '.join(sorted(known))}"
+        )
 
 
 def create_app(
@@ -160,6 +179,7 @@ def create_app(
     """
     repair_closed_channels()
     shorten_pool_exit()
+    consumer.read_whatever_comes()
     app = Celery("compliance", set_as_current=False)
     configure(app, settings, broker_url=broker_url)
     stop = StopFlag()
@@ -182,15 +202,17 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
             kind=kind,
             values={"positional arguments": HIDDEN} if args else kwargs,
             request_id=request_id,
-            traceparent=_text(self.request.get("traceparent")),
+            traceparent=_text(self.request.get(TRACEPARENT)),
             is_repeat=bool((self.request.delivery_info or {}).get("redelivered")),
+            fault=consumer.fault_text(self.request.get(consumer.FAULT)),
+            seal=read_seal(self.request.__dict__),
         )
         try:
             receive(message, services=services(), on_progress=Progressing(self))
         except ComplianceError as error:
             # Nothing is recorded yet: the message is all there is, so it stays in the broker.
             hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
-            raise self.retry(exc=error, countdown=_jitter(), **hidden) from None
+            raise self.retry(exc=error, countdown=_jitter(), headers=_kept(self.request.__dict__), **hidden) from None
         except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
             report_error(error, kind=kind.name, request_id=str(request_id))
             frames = [
@@ -212,6 +234,11 @@ def progress_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if step and steps:
         return {"step": step, "steps": steps, "result": f"step {step} of {steps}"}
     return {"result": f"{inserted} documents inserted"} if inserted else {}
+
+
+def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers that a message keeps when it is tried again; Celery alone would lose them beside others."""
+    return {name: headers[name] for name in KEPT_HEADERS if headers.get(name) is not None}
 
 
 def _text(value: object) -> str | None:

@@ -7,19 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from bson import Binary, ObjectId
+from bson.binary import UUID_SUBTYPE
+from pydantic import BaseModel, ConfigDict, Field
 
 from compliance.clock import to_milliseconds
 from compliance.datamap.subject import parse_subject_id, to_text
-from compliance.errors import ComplianceError, DuplicateEntry, InvalidPayload, RequestConflict
+from compliance.errors import ComplianceError, DuplicateEntry, InvalidPayload, RequestConflict, UntrustedSender
 from compliance.jobs.document import finished, new_document
 from compliance.jobs.job import DEFAULT_PRIORITY, HIGHEST_PRIORITY, Job, RequestId, State, Terms, to_request_id
 from compliance.mongo import Session
 from worker.attempt import carry_out_at_once, carry_out_most_urgent, describe, job_entry
-from worker.job import JobKind, Payload, parse, validate
+from worker.job import JobKind, Moment, Payload, parse, validate
 from worker.services import Progress, Services
+from worker.signature import Seal
 from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -34,7 +38,7 @@ class Urgency(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     priority: Annotated[int, Field(ge=0, le=HIGHEST_PRIORITY, strict=True)] = DEFAULT_PRIORITY
-    deadline: AwareDatetime | None = None
+    deadline: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,8 @@ class Message:
         origin: Which way it came, see ``Job``.
         traceparent: The W3C Trace Context header of the sender, if any.
         is_repeat: Whether the broker delivered it before.
+        fault: Why it cannot be read, where it could not.
+        seal: What its sender says about itself.
     """
 
     kind: JobKind
@@ -55,6 +61,8 @@ class Message:
     origin: str = "celery"
     traceparent: str | None = None
     is_repeat: bool = False
+    fault: str | None = None
+    seal: Seal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +106,22 @@ def admit(message: Message, services: Services) -> Admitted:
         terms=Terms(priority=urgency.priority, deadline=deadline, trace_id=trace_id(message.traceparent)),
         locks=payload.locks(subjects),
     )
+
+
+def with_text_ids(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *values* with ids as text: who asks through MongoDB has them as they stand in documents."""
+    return {name: _as_text(value) for name, value in values.items()}
+
+
+def _as_text(value: Any) -> Any:
+    match value:
+        case ObjectId() | UUID():
+            return str(value)
+        case Binary() if value.subtype == UUID_SUBTYPE:
+            return str(value.as_uuid())
+        case list() | tuple():
+            return [_as_text(element) for element in value]
+    return value
 
 
 def trace_id(traceparent: str | None) -> str:
@@ -145,20 +169,59 @@ def record(admitted: Admitted, services: Services, *, session: Session | None = 
 def receive(message: Message, *, services: Services, on_progress: Progress = lambda _: None) -> None:
     """Take a message: make it durable, and work on the most urgent job of its kind.
 
-    A message that can never succeed is recorded as refused, with the reason, and not tried again.
+    A message that can never succeed is recorded as refused, with the reason, and not tried again. So is one whose
+    sender is not trusted, unless it only rings for a job that is recorded: this is what our own publisher sends.
 
     Raises:
         TransientError: Only while the ledger cannot be reached, so that nothing is recorded yet.
     """
     try:
-        admitted = admit(message, services)
-        if _carry_out_at_once(message, admitted, services):
-            return
-        recorded = record(admitted, services)
-    except (InvalidPayload, RequestConflict) as error:
+        recorded = _look_whether_trusted(message, services)
+        if recorded is None:
+            admitted = admit(message, services)
+            if _carry_out_at_once(message, admitted, services):
+                return
+            recorded = record(admitted, services)
+    except (InvalidPayload, RequestConflict, UntrustedSender) as error:
         refuse(message, error, services)
         return
     carry_out_most_urgent(message.kind, recorded, services=services, on_progress=on_progress)
+
+
+def _look_whether_trusted(message: Message, services: Services) -> Job | None:
+    """Return None where the sender may ask; of another sender, the recorded job that the message rings for.
+
+    Raises:
+        InvalidPayload: When the message could not be read.
+        UntrustedSender: When it asks for something new.
+    """
+    if message.fault is not None:
+        raise InvalidPayload(message.fault)
+    if services.keyring is None:
+        return None
+    try:
+        services.keyring.verify(
+            message.seal,
+            message.kind.task,
+            message.values,
+            request_id=str(message.request_id),
+            now=services.clock.now(),
+            window=services.settings.signature_window,
+        )
+    except UntrustedSender:
+        rung = _rung(message, services)
+        if rung is None:
+            raise
+        return rung
+    return None
+
+
+def _rung(message: Message, services: Services) -> Job | None:
+    try:
+        admitted = admit(message, services)
+    except InvalidPayload:
+        return None
+    return services.ledger.find_equal(admitted.request_id, kind=admitted.kind.name, payload=admitted.stored)
 
 
 def _carry_out_at_once(message: Message, admitted: Admitted, services: Services) -> bool:
@@ -177,34 +240,45 @@ def _carry_out_at_once(message: Message, admitted: Admitted, services: Services)
     return carry_out_at_once(message.kind, document, services)
 
 
-def refuse(message: Message, error: ComplianceError, services: Services, *, session: Session | None = None) -> None:
-    """Record a refused message without anything of its payload; a job of the same id is left alone.
-
-    The same message again is the same refusal. A corrected one takes the place of what stands here.
-    """
-    kind = message.kind
-    log.warning("message.refused", kind=kind.name, error=type(error).__name__)
-    metrics.REFUSED.inc(kind.name)
-    described = describe(error)
-    usable = _usable(message.request_id)
-    now = services.clock.now()
-    document = new_document(usable, kind=kind.name, payload={}, origin=message.origin, now=now)
-    document |= finished(State.REJECTED, now=now, error=described, refused=True)
-    event = f"?{kind.name}?{described['message']}"
-    entry = job_entry(usable, event, "message.refused", "denied", described["code"], services)
-
-    def effect(session: Session) -> None:
-        if services.ledger.jobs.find_one({"_id": usable}, session=session) is None:
-            services.ledger.jobs.insert_one(document, session=session)
-        services.log.append(entry, session=session)
-
-    if session is not None:
-        effect(session)
-        return
+def refuse(message: Message, error: ComplianceError, services: Services) -> None:
+    """Record a refused message without anything of its payload; see ``Refusal``."""
+    log.warning("message.refused", kind=message.kind.name, error=type(error).__name__)
+    metrics.REFUSED.inc(message.kind.name)
+    refusal = Refusal(message.kind.name, _usable(message.request_id), message.origin, error)
     try:
-        services.databases.transact(effect)
+        services.databases.transact(lambda session: refusal.record(services, session))
     except DuplicateEntry:
-        log.info("message.refused_before", kind=kind.name)
+        log.info("message.refused_before", kind=message.kind.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A note that a message was wrong, in place of its job, and an entry; nothing of its payload.
+
+    A job of the same id is left alone. The same message again is the same refusal. A corrected one takes the place of
+    the note.
+    """
+
+    kind: str
+    request_id: RequestId
+    origin: str
+    error: ComplianceError
+
+    def record(self, services: Services, session: Session) -> None:
+        """Record it in the transaction of *session*.
+
+        Raises:
+            DuplicateEntry: When somebody else recorded the same at this moment; the transaction is aborted.
+        """
+        described, now = describe(self.error), services.clock.now()
+        document = new_document(self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now)
+        document |= finished(State.REJECTED, now=now, error=described, refused=True)
+        event = f"?{self.kind}?{described['message']}"
+        entry = job_entry(self.request_id, event, "message.refused", "denied", described["code"], services)
+        if services.ledger.jobs.find_one({"_id": self.request_id}, {"_id": 1}, session=session) is None:
+            services.ledger.jobs.insert_one(document, session=session)
+        if not services.log.holds(entry, session=session):
+            services.log.append(entry, session=session)
 
 
 def _usable(request_id: str) -> RequestId:
@@ -212,4 +286,6 @@ def _usable(request_id: str) -> RequestId:
     try:
         return to_request_id(request_id)
     except InvalidPayload:
-        return RequestId(f"refused-{hashlib.sha256(str(request_id).encode()).hexdigest()[:16]}")
+        return RequestId(
+            f"refused-{hashlib.sha256(str(request_id).encode(errors='backslashreplace')).hexdigest()[:16]}"
+        )

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from compliance.errors import InvalidPayload
 from compliance.jobs.job import Job
@@ -18,6 +18,16 @@ from worker.services import Services
 ACTOR = "worker"
 COLLECTION_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
 SAFE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time of the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Payload(BaseModel):

@@ -18,6 +18,7 @@ from compliance.mongo import Databases, open_client
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
+from worker.signature import Keyring
 from worker.telemetry import Monitor
 
 Publish = Callable[[Job], None]
@@ -34,6 +35,7 @@ class Services:
         should_stop: Whether this process is shutting down.
         connect_as: Opens the databases as another role, where a kind of work needs its rights.
         monitor: The schedule that a job is a run of, where Sentry watches it.
+        keyring: The services whose messages are taken; None where messages need no signature.
     """
 
     settings: Settings
@@ -45,6 +47,7 @@ class Services:
     should_stop: Callable[[], bool]
     connect_as: Callable[[Role], Databases]
     monitor: Callable[[Job], Monitor | None] = lambda _: None
+    keyring: Keyring | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -73,6 +76,15 @@ def connect(addresses: Addresses, role: Role, *, app_name: str) -> Databases:
     return Databases(client, addresses.settings.mongodb_database)
 
 
+def load_keyring(settings: Settings) -> Keyring | None:
+    """Return the keys of the services that may send, None where messages need no signature.
+
+    Raises:
+        ConfigurationError: Where they cannot be read.
+    """
+    return None if settings.signing_keys is None else Keyring.parse(settings.signing_keys.get_secret_value())
+
+
 def build_services(
     addresses: Addresses, role: Role, *, publish: Publish, should_stop: Callable[[], bool] = lambda: False
 ) -> Services:
@@ -86,6 +98,7 @@ def build_services(
         publish=publish,
         should_stop=should_stop,
         connect_as=lambda other: connect(addresses, other, app_name=other.value),
+        keyring=load_keyring(addresses.settings),
     )
 
 

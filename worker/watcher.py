@@ -19,11 +19,14 @@ import structlog
 from pymongo.change_stream import ChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
-from compliance.errors import ResumeTokenLost, StoreUnavailable
+from compliance.clock import Clock
+from compliance.errors import DuplicateEntry, ResumeTokenLost, StepRefused, StoreUnavailable
 from compliance.jobs.job import Job
 from compliance.mongo import Db, Document, Session, translate
+from compliance.roles import OUTBOX
 from worker.intake import submit
 from worker.liveness import Chorus, Heartbeat
+from worker.outbox import Outbox
 from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.services import Services
 from worker.tasks import JOBS
@@ -49,7 +52,7 @@ def watch_all(
     heartbeat: Heartbeat | None = None,
     ages: TokenAges | None = None,
 ) -> None:
-    """Follow every source of the data map, each in a thread of its own, until asked to stop or until one fails.
+    """Follow every source of the data map, and the outbox, each in a thread, until asked to stop or until one fails.
 
     Args:
         services: The services.
@@ -61,19 +64,47 @@ def watch_all(
         ComplianceError: What one of them could not recover from; the others are stopped.
     """
     failed = threading.Event()
+
+    def ends() -> bool:
+        return should_stop() or failed.is_set()
+
     followed = sources(services.data_map)
-    chorus = Chorus(heartbeat or Heartbeat(None), (source.database for source in followed))
-    watchers = [
-        Watcher(services, source, lambda: should_stop() or failed.is_set(), chorus.hear, (ages or TokenAges()).mark)
-        for source in followed
-    ]
-    with ThreadPoolExecutor(len(watchers)) as pool:
+    chorus = Chorus(heartbeat or Heartbeat(None), (OUTBOX, *(source.database for source in followed)))
+    watchers = [Watcher(services, source, ends, chorus.hear, (ages or TokenAges()).mark) for source in followed]
+    outbox = Outbox(services, on_read=lambda: chorus.hear(OUTBOX))
+    with ThreadPoolExecutor(len(watchers) + 1) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
+        running.append(pool.submit(persevere, OUTBOX, lambda: outbox.follow(ends), services.clock, ends))
         for ended in as_completed(running):
             if ended.exception() is not None:
                 failed.set()
     for ended in running:
         ended.result()
+
+
+def persevere(stream: str, follow: Callable[[], None], clock: Clock, should_stop: Callable[[], bool]) -> None:
+    """Call *follow* of *stream* again and again until asked to stop; MongoDB may go away and come back meanwhile.
+
+    Raises:
+        ComplianceError: When the server refuses for longer than a minute; while it starts it refuses much.
+    """
+    refused_since: datetime | None = None
+    while not should_stop():
+        began = clock.now()
+        try:
+            follow()
+        except (StoreUnavailable, StepRefused, DuplicateEntry, PyMongoError) as error:
+            ours = translate(error) if isinstance(error, PyMongoError) else error
+            log.warning("watch.interrupted", stream=stream, error=type(error).__name__)
+            metrics.INTERRUPTIONS.inc(stream)
+            now = clock.now()
+            if isinstance(ours, StoreUnavailable) or now - began > REFUSED_LIMIT:
+                refused_since = None
+            else:
+                refused_since = refused_since or began
+                if now - refused_since > REFUSED_LIMIT:
+                    raise ours from None
+            clock.sleep(PAUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +134,17 @@ class Watcher:
         return databases.app if self.source.database == "app" else databases.compliance
 
     def run(self) -> None:
-        """Follow the stream until asked to stop; MongoDB may go away and come back meanwhile.
-
-        Raises:
-            ComplianceError: When the server refuses for longer than a minute; while it starts it refuses much.
-        """
-        refused_since: datetime | None = None
+        """Follow the stream until asked to stop; see ``persevere``."""
         self.on_saved(self.name)
-        while not self.should_stop():
-            began = self.services.clock.now()
-            try:
-                self._follow()
-            except (StoreUnavailable, PyMongoError) as error:
-                if isinstance(error, OperationFailure) and error.code in HISTORY_LOST:
-                    self._start_over()
-                    continue
-                ours = translate(error) if isinstance(error, PyMongoError) else error
-                log.warning("watch.interrupted", stream=self.name, error=type(error).__name__)
-                metrics.INTERRUPTIONS.inc(self.name)
-                now = self.services.clock.now()
-                if isinstance(ours, StoreUnavailable) or now - began > REFUSED_LIMIT:
-                    refused_since = None
-                else:
-                    refused_since = refused_since or began
-                    if now - refused_since > REFUSED_LIMIT:
-                        raise ours from None
-                self.services.clock.sleep(PAUSE)
+        persevere(self.name, self._follow_or_start_over, self.services.clock, self.should_stop)
+
+    def _follow_or_start_over(self) -> None:
+        try:
+            self._follow()
+        except OperationFailure as error:
+            if error.code not in HISTORY_LOST:
+                raise
+            self._start_over()
 
     def _follow(self) -> None:
         token = self._saved_token()

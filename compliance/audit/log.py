@@ -41,6 +41,13 @@ class AuditLog:
             raise DuplicateEntry(f"{entry.action} was recorded before as entry {entry.id}") from None
         return entry.id
 
+    def holds(self, entry: Entry, *, session: Session) -> bool:
+        """Whether *entry* was recorded before, as the transaction of *session* sees it.
+
+        For a caller to whom a repeat is nothing new: a repeated insert would abort all else in the transaction.
+        """
+        return self.databases.audit[COLLECTION].find_one({"_id": entry.id}, {"_id": 1}, session=session) is not None
+
     def about(self, entity_type: str, entity_id: EntityId) -> Iterator[Document]:
         """Yield all entries about one entity, oldest first."""
         yield from self._find({"entity_type": entity_type, "entity_id": entity_id})

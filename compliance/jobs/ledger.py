@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, ExecutionTimeout, NetworkTimeout
 
 from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable
-from compliance.jobs.document import DEFAULT, from_document, new_document
+from compliance.jobs.document import DEFAULT, from_document, new_document, payload_hash
 from compliance.jobs.job import Ask, Job, Payload, RequestId, State, Terms
 from compliance.mongo import Databases, Document, Session, driver_errors
 
@@ -204,6 +204,13 @@ class Ledger:
         """Return the job, or None."""
         with driver_errors():
             stored = self.jobs.find_one({"_id": request_id})
+        return from_document(stored) if stored else None
+
+    def find_equal(self, request_id: RequestId, *, kind: str, payload: Payload) -> Job | None:
+        """Return the job of *request_id* where it is of this *kind* and *payload*; the note of a refusal is no job."""
+        query = {"_id": request_id, "kind": kind, "payload_hash": payload_hash(payload), "refused": {"$exists": False}}
+        with driver_errors():
+            stored = self.jobs.find_one(query)
         return from_document(stored) if stored else None
 
     def waiting_for(self, locks: tuple[str, ...], *, limit: int) -> list[Job]:

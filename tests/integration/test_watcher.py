@@ -135,7 +135,8 @@ def test_a_watcher_that_dies_around_its_commit_loses_and_repeats_nothing(
 def test_a_lost_oplog_starts_over_with_a_look_at_everything(deployment: Deployment) -> None:
     with watching(deployment):
         pass
-    fault = {"failCommands": ["aggregate"], "errorCode": 286, "appName": Role.SEALER.value}
+    stream = f"{deployment.name}.$cmd.aggregate"  # the outbox is followed by the same user
+    fault = {"failCommands": ["aggregate"], "errorCode": 286, "appName": Role.SEALER.value, "namespace": stream}
     deployment.admin.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=fault)
 
     with watching(deployment):

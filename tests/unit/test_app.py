@@ -10,15 +10,19 @@ from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import Retry
 from kombu import Connection
+from kombu.utils.imports import symbol_by_name
 from structlog.testing import capture_logs
 
-from compliance.errors import StoreUnavailable
+from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.jobs.job import Job, RequestId, State
 from compliance.settings import Settings
-from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher
+from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher, refuse_unknown_tasks
+from worker.client import sign
+from worker.consumer import CarefulConsumer
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import Services
+from worker.signature import Keyring
 from worker.tasks import JOBS
 
 SECRET = "ann.smith@example.org"
@@ -56,7 +60,7 @@ def app(ledger: Recorder) -> Iterator[Celery]:
     """An application on a broker in memory, with a ledger that only records."""
     before = {signal: list(signal.receivers or ()) for signal in SIGNALS}
     clock = SimpleNamespace(now=lambda: datetime(2026, 3, 31, tzinfo=UTC))
-    services = cast("Services", SimpleNamespace(ledger=ledger, clock=clock))
+    services = cast("Services", SimpleNamespace(ledger=ledger, clock=clock, keyring=None))
     yield create_app(Settings(), broker_url="memory://", build=lambda _app, _stop: services, check=lambda _: None)
     for signal, receivers in before.items():
         signal.receivers = receivers
@@ -179,6 +183,34 @@ def test_while_the_ledger_is_away_the_message_stays_in_the_broker(app: Celery, l
     task.pop_request()
 
     assert 1 <= caught.value.when <= 30
+
+
+@pytest.mark.parametrize("others", [{}, {"headers": {"sentry-trace": "1"}, "sentry-trace": "1"}], ids=str)
+def test_a_message_that_is_tried_again_keeps_its_signature_and_its_trace(
+    app: Celery, ledger: Recorder, others: dict[str, Any]
+) -> None:
+    ledger.error = StoreUnavailable("MongoDB does not answer")
+    task = app.tasks["compliance.audit.verify"]
+    headers = sign(task.name, {}, request_id="r-7", service="crm", key="k" * 32) | {"traceparent": "00-a"}
+    task.push_request(id="celery-id", called_directly=False, args=(), kwargs={"request_id": "r-7"}, **headers, **others)
+
+    with pytest.raises(Retry) as caught:
+        task.run(request_id="r-7")
+    task.pop_request()
+
+    again = caught.value.sig  # type: ignore[attr-defined]  # missing in the stubs
+    assert (again.kwargs, again.options["headers"]) == ({"request_id": "r-7"}, headers)
+
+
+def test_keys_for_a_task_that_does_not_exist_are_refused_with_the_known_ones() -> None:
+    keyring = Keyring.parse(f"crm: {{keys: [{'k' * 32}], tasks: [compliance.erasure.requst]}}")
+
+    with pytest.raises(ConfigurationError, match=r"known: .*compliance\.audit\.verify"):
+        refuse_unknown_tasks(keyring)
+
+
+def test_every_message_is_looked_at_before_celery_reads_it(app: Celery) -> None:
+    assert symbol_by_name(app.conf.worker_consumer) is CarefulConsumer
 
 
 def test_a_bug_is_reported_by_its_type_only(app: Celery, ledger: Recorder) -> None:

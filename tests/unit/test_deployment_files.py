@@ -140,7 +140,13 @@ def test_provisioning_takes_the_passwords_of_the_connection_strings(compose: dic
 
     passwords = _configured_passwords(load_settings(environ))
 
-    assert passwords == {role: f"COMPLIANCE_{role.name}_PASSWORD" for role in Role}
+    assert passwords == {role: f"COMPLIANCE_{role.name}_PASSWORD" for role in Role if role is not Role.SENDER}
+
+
+def test_a_user_for_senders_is_made_where_its_connection_string_is_set() -> None:
+    settings = load_settings({"COMPLIANCE_SENDER_URI": "mongodb://compliance_sender:pass@a/?replicaSet=rs0"})
+
+    assert _configured_passwords(settings) == {Role.SENDER: "pass"}
 
 
 def test_a_connection_string_of_another_user_gives_no_password() -> None:

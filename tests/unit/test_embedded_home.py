@@ -1,6 +1,8 @@
 """Where a stack keeps its files, and who can read them."""
 
+import json
 import stat
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,19 @@ def test_every_user_has_a_password_of_its_own(tmp_path: Path) -> None:
 
     assert set(secrets.passwords) == {"admin", *(role.value for role in Role)}
     assert len({*secrets.passwords.values(), secrets.redis, secrets.key_file}) == len(Role) + 3
+
+
+def test_a_user_that_is_new_gets_a_password_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    secrets = Secrets.generate()
+    old = {user: password for user, password in secrets.passwords.items() if user != "compliance_sender"}
+    write_private(tmp_path / "secrets.json", json.dumps(asdict(replace(secrets, passwords=old))))
+
+    grown = Secrets.load_or_create(tmp_path)
+
+    assert grown.passwords.items() > old.items()
+    assert (grown.redis, grown.key_file) == (secrets.redis, secrets.key_file)
+    assert Secrets.load(tmp_path) == grown
+    assert mode(tmp_path / "secrets.json") == 0o600
 
 
 def test_secrets_are_readable_by_their_owner_only_and_never_shown(tmp_path: Path) -> None:

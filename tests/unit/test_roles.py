@@ -86,13 +86,23 @@ def test_a_right_to_take_more_rights_counts(action: str, resource: dict[str, Any
     assert altering_actions([{"resource": resource, "actions": [action]}], "app") == {action}
 
 
-@pytest.mark.parametrize("role", [Role.WORKER, Role.MIGRATOR])
+@pytest.mark.parametrize("role", [Role.WORKER, Role.MIGRATOR, Role.SEALER])
 def test_who_acts_may_append_and_read(role: Role) -> None:
     assert {"insert", "find"} <= actions_on(role, "app_audit", AUDIT_LOG)
 
 
 def test_the_auditor_writes_nowhere() -> None:
     assert {action for privilege in granted(Role.AUDITOR) for action in privilege["actions"]} & WRITES == set()
+
+
+def test_a_sender_may_insert_into_the_outbox_and_nothing_else() -> None:
+    assert granted(Role.SENDER) == [
+        {"resource": {"db": "app_compliance", "collection": "outbox"}, "actions": ["insert"]}
+    ]
+
+
+def test_only_the_watcher_takes_from_the_outbox() -> None:
+    assert {role for role in Role if "remove" in actions_on(role, "app_compliance", "outbox")} == {Role.SEALER}
 
 
 def test_the_worker_writes_where_the_data_map_says_and_nowhere_else() -> None:

@@ -59,8 +59,21 @@ def test_a_duration_that_makes_no_sense_is_refused(seconds: str, nowhere: Path) 
         load_settings({"COMPLIANCE_LEASE_SECONDS": seconds}, secrets_directory=nowhere)
 
 
+def test_a_window_may_be_longer_than_other_durations(nowhere: Path) -> None:
+    settings = load_settings({"COMPLIANCE_SIGNATURE_WINDOW_SECONDS": "604800"}, secrets_directory=nowhere)
+
+    assert settings.signature_window == timedelta(days=7)
+    with pytest.raises(ConfigurationError, match="at most 2592000 seconds"):
+        load_settings({"COMPLIANCE_SIGNATURE_WINDOW_SECONDS": "2592001"}, secrets_directory=nowhere)
+
+
 def test_secrets_are_not_shown_by_repr(nowhere: Path) -> None:
-    environ = {"MONGODB_URI": URI, "REDIS_URL": f"redis://:{SECRET}@r", "SENTRY_DSN": f"https://{SECRET}@s/1"}
+    environ = {
+        "COMPLIANCE_SIGNING_KEYS": SECRET,
+        "MONGODB_URI": URI,
+        "REDIS_URL": f"redis://:{SECRET}@r",
+        "SENTRY_DSN": f"https://{SECRET}@s/1",
+    }
 
     settings = load_settings(environ, secrets_directory=nowhere)
 
@@ -177,6 +190,7 @@ def test_what_was_not_set_is_not_handed_to_child_processes() -> None:
         (Role.MIGRATOR, "COMPLIANCE_MIGRATOR_URI"),
         (Role.SEALER, "COMPLIANCE_SEALER_URI"),
         (Role.AUDITOR, "COMPLIANCE_AUDITOR_URI"),
+        (Role.SENDER, "COMPLIANCE_SENDER_URI"),
     ],
 )
 def test_each_role_falls_back_to_the_uri_of_the_worker(role: Role, variable: str, nowhere: Path) -> None:

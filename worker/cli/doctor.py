@@ -17,10 +17,11 @@ from compliance.provision import provision, refuse_excess
 from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
+from worker.app import refuse_unknown_tasks
 from worker.broker import broker_settings
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 from worker.schedule import load_schedules
-from worker.services import connect
+from worker.services import connect, load_keyring
 
 Probe = Callable[[], str]
 
@@ -60,7 +61,8 @@ def _provision(addresses: Addresses) -> None:
         with driver_errors():
             known = {user["user"] for user in databases.compliance.command("usersInfo")["users"]}
         configured = _configured_passwords(addresses.settings)
-        new = [role for role in Role if role.value not in known and role not in configured]
+        # Who sends is a service, and may be a user of its own that was granted the role.
+        new = [role for role in Role if role.value not in known and role not in configured and role is not Role.SENDER]
         generated = {role: secrets.token_urlsafe(32) for role in new}
         changed = provision(databases, grants=grants, passwords=configured | generated)
     for line in changed:
@@ -88,9 +90,24 @@ def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     yield "data map", lambda: load_data_map(addresses.settings.data_map).digest[:12]
     yield "schedules", lambda: f"{len(load_schedules(addresses.settings.schedules))} schedules"
     yield "broker", lambda: _broker(broker_settings(addresses.redis_url(), addresses.settings))
-    for role in Role:
+    if addresses.settings.signing_keys is not None:
+        yield "signing keys", lambda: _signing_keys(addresses.settings)
+    for role in _roles_in_use(addresses.settings):
         yield f"MongoDB as {role.value}", partial(_mongodb, addresses, role)
     yield "audit log is append-only", lambda: _append_only(addresses)
+
+
+def _roles_in_use(settings: Settings) -> Iterator[Role]:
+    """Yield the roles to connect as: where the servers are configured, senders bring their own connection string."""
+    for role in Role:
+        if role is not Role.SENDER or settings.sender_uri is not None or settings.mongodb_uri is None:
+            yield role
+
+
+def _signing_keys(settings: Settings) -> str:
+    keyring = load_keyring(settings)
+    refuse_unknown_tasks(keyring)
+    return f"{len(keyring.root) if keyring else 0} services may send"
 
 
 def _probe(probe: Probe) -> tuple[bool, str]:

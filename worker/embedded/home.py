@@ -5,7 +5,7 @@ import os
 import secrets
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -108,12 +108,12 @@ class Secrets:
 
     @classmethod
     def load_or_create(cls, home: Path) -> Self:
-        """Return the secrets kept in *home*; generate and keep them at the first call."""
-        kept = cls.load(home)
-        if kept is None:
-            kept = cls.generate()
-            write_private(home / "secrets.json", json.dumps(asdict(kept)))
-        return kept
+        """Return the secrets kept in *home*; generate and keep those that are not there yet."""
+        kept, new = cls.load(home), cls.generate()
+        whole = new if kept is None else replace(kept, passwords={**new.passwords, **kept.passwords})
+        if whole != kept:
+            write_private(home / "secrets.json", json.dumps(asdict(whole)))
+        return whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 from worker.embedded.home import write_private
 from worker.embedded.ports import LOOPBACK, is_answering
 from worker.embedded.process import ServerSpec
@@ -51,6 +48,9 @@ def configuration(directory: Path, *, port: int, password: str) -> str:
 def _answers(port: int, password: str) -> bool:
     if not is_answering(port):
         return False
+    from redis import Redis  # noqa: PLC0415 - worker.client imports this package, and runs where there is no Redis
+    from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
     with Redis(host=LOOPBACK, port=port, password=password, socket_timeout=5) as client:
         try:
             return bool(client.ping())

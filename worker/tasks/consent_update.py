@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BeforeValidator, StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from compliance.clock import to_milliseconds
 from compliance.consent.ledger import ConsentEvent, ConsentLedger
@@ -12,7 +12,7 @@ from compliance.datamap.model import DataMap
 from compliance.datamap.subject import parse_subject_id
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
-from worker.job import ACTOR, Payload, job, subject_lock
+from worker.job import ACTOR, Moment, Payload, job, subject_lock
 from worker.services import Services
 
 
@@ -37,7 +37,7 @@ class ConsentUpdate(Payload):
     subject_id: str
     type: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
     granted: bool
-    occurred_at: Annotated[AwareDatetime, BeforeValidator(_no_number)]
+    occurred_at: Annotated[Moment, BeforeValidator(_no_number)]
     notice: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] | None = None
 
     def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:

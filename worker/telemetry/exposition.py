@@ -26,7 +26,7 @@ from worker.telemetry.attempt import Ending
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KEPT = 0  # no process has this id
-STREAMS = ("app", "compliance")
+STREAMS = ("app", "compliance", "outbox")
 Stop = Callable[[], None]
 
 

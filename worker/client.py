@@ -1,0 +1,140 @@
+"""For Python services: ask for work through the outbox, and sign messages that go another way.
+
+Needs MongoDB and the rights of ``compliance_sender`` only; neither Celery nor Redis is imported or asked.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from pymongo.write_concern import WriteConcern
+
+from compliance.clock import SystemClock
+from compliance.errors import ConfigurationError, InvalidPayload, UnknownName
+from compliance.jobs.job import to_request_id
+from compliance.mongo import CODEC, Document, Session, driver_errors, open_client
+from compliance.mongo import Client as MongoDB
+from compliance.roles import OUTBOX, Role
+from compliance.settings import Settings
+from worker import signature
+from worker.intake import REQUEST_ID, Urgency, with_text_ids
+from worker.job import parse, validate
+from worker.tasks import JOBS
+
+__all__ = ["Client", "sign"]
+
+KINDS = {kind.task: kind for kind in JOBS.values()}
+
+
+class Client:
+    """Asks for work; safe to share between threads, to be made after a fork."""
+
+    def __init__(self, uri: str, *, database: str) -> None:
+        """Make a client; it connects at its first use.
+
+        Args:
+            uri: A MongoDB connection string of a user with the role ``compliance_sender@<database>``.
+            database: The application database, ``MONGODB_DATABASE`` of the workers.
+
+        Raises:
+            ConfigurationError: When *uri* is no connection string; it is not repeated.
+        """
+        self._database = database
+        self._client = open_client(uri, app_name=Role.SENDER.value)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return a client as ``COMPLIANCE_SENDER_URI`` and ``MONGODB_DATABASE`` say.
+
+        Raises:
+            ConfigurationError: When there is no connection string.
+        """
+        uri = settings.uri_for(Role.SENDER)
+        if uri is None:
+            raise ConfigurationError("set COMPLIANCE_SENDER_URI")
+        return cls(uri.get_secret_value(), database=settings.mongodb_database)
+
+    def submit(
+        self,
+        task: str,
+        kwargs: Mapping[str, Any],
+        *,
+        request_id: str,
+        priority: int | None = None,
+        deadline: datetime | None = None,
+        traceparent: str | None = None,
+        session: Session | None = None,
+    ) -> str:
+        """Make a request durable and return its request id; the same request twice is one job.
+
+        Args:
+            task: A name of the README's table, such as ``compliance.erasure.request``.
+            kwargs: Its fields; ids only, as text, ObjectId or UUID.
+            request_id: The idempotency key. Where the outcome of a call is not known, call again with the same one.
+            priority: 0 to 9; a higher one goes first.
+            deadline: When it should be done, with its zone.
+            traceparent: The W3C Trace Context header to go on with.
+            session: A transaction of the caller: the request is durable when that commits, and does not exist when it
+                aborts. Its own user then needs the role. Errors of the driver pass as they are, for it to try again.
+
+        Raises:
+            UnknownName: When there is no such task; the message lists those that there are.
+            InvalidPayload: With every fault by field, never a value. Nothing was written.
+            StoreUnavailable: When MongoDB does not answer; whether it was written is not known.
+        """
+        asked = {"priority": priority, "deadline": deadline}
+        urgency = {name: value for name, value in asked.items() if value is not None}
+        document = _document(task, kwargs, urgency, request_id=request_id)
+        if traceparent is not None:
+            document["traceparent"] = traceparent
+        client: MongoDB = self._client if session is None else session.client
+        compliance = client.get_database(f"{self._database}_compliance", codec_options=CODEC)
+        # In a transaction it is the transaction that has a write concern.
+        concern = None if session is not None else WriteConcern("majority", j=True)
+        with driver_errors(session):
+            compliance.get_collection(OUTBOX, write_concern=concern).insert_one(document, session=session)
+        return request_id
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _document(task: str, kwargs: Mapping[str, Any], urgency: Mapping[str, Any], *, request_id: str) -> Document:
+    kind = KINDS.get(task)
+    if kind is None:
+        raise UnknownName(f"there is no such task; known: {', '.join(sorted(KINDS))}")
+    validate(Urgency, urgency, about=task)
+    payload = parse(kind, with_text_ids(kwargs)).model_dump(mode="json", exclude_unset=True)
+    return {"task": task, "kwargs": {**payload, **urgency}, "request_id": to_request_id(request_id)}
+
+
+def sign(task: str, kwargs: Mapping[str, Any], *, request_id: str, service: str, key: str) -> dict[str, str]:
+    """Return the headers that make a Celery message a signed one.
+
+    Args:
+        task: As it is sent.
+        kwargs: As they are sent, with or without ``request_id``; values as JSON has them, a time as text.
+        request_id: As it is sent.
+        service: The name under which the workers know *key*.
+        key: The shared secret.
+
+    Raises:
+        InvalidPayload: When *kwargs* hold something that JSON has not, or another request id.
+    """
+    others = {name: value for name, value in kwargs.items() if name != REQUEST_ID}
+    if kwargs.get(REQUEST_ID, request_id) != request_id:
+        raise InvalidPayload("request_id: is another one in kwargs")
+    now = int(SystemClock().now().timestamp())
+    return signature.seal(
+        task, others, request_id=to_request_id(request_id), service=service, key=key, timestamp=now
+    ).to_headers()
