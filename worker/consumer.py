@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 OURS = "compliance."
 FAULT = "compliance_fault"
 REQUEST_ID = "request_id"
+NO_LIMIT = [None, None]
 
 
 class CarefulConsumer(Consumer):
@@ -58,6 +59,7 @@ class CarefulConsumer(Consumer):
             _rewrite(message, {"task": task, "id": str(uuid.uuid4()), FAULT: fault}, [[], _request_id(parts), {}])
         elif message.headers.get("task") is None:
             _rewrite(message, headers, parts)
+        message.headers["timelimit"] = NO_LIMIT  # those of the worker hold; a sender's could kill any job at any moment
         return True
 
 

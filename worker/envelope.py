@@ -27,7 +27,7 @@ FAULTS = {
     "id": "id: expected 1 to 128 printable ASCII characters that are no e-mail address",
     "eta": "eta: expected none; a message is taken when it comes",
     "expires": "expires: expected a time, such as 2026-05-01T12:00:00Z",
-    "timelimit": "timelimit: expected none; the worker sets it",
+    "timelimit": "timelimit: expected two numbers of seconds or nothing",
     "headers": "a header that Celery reads has another type than in its protocol",
 }
 MAX_BODY_BYTES = 1_048_576
@@ -104,7 +104,7 @@ def _fault_of_headers(headers: Mapping[str, Any], now: datetime) -> str | None:
         "id": _is_id(headers.get("id")),
         "eta": _is_soon(headers.get("eta"), now),
         "expires": headers.get("expires") is None or _to_time(headers["expires"]) is not None,
-        "timelimit": _is_empty_list(headers.get("timelimit")),
+        "timelimit": _is_limit(headers.get("timelimit")),
         "headers": _has_known_types(headers),
     }
     return next((code for code, holds in checks.items() if not holds), None)
@@ -162,8 +162,14 @@ def _to_time(value: object) -> datetime | None:
         return None
 
 
-def _is_empty_list(value: object) -> bool:
-    return value is None or (isinstance(value, list) and not any(value))
+def _is_limit(value: object) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, list)
+        and len(value) in (0, 2)
+        and all(limit is None or isinstance(limit, int | float) for limit in value)
+    )
 
 
 def _has_known_types(headers: Mapping[str, Any]) -> bool:

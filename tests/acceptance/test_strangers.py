@@ -103,7 +103,7 @@ NOTED: dict[str, tuple[str, str]] = {
     "a time that is none": (message([[], {}, {}], eta=SECRET), "eta: "),
     "a time that is far away": (message([[], {}, {}], eta="9999-01-01T00:00:00Z"), "eta: "),
     "an end that is no time": (message([[], {}, {}], expires=NAME), "expires: "),
-    "a limit of time": (message([[], {}, {}], timelimit=[0.01, None]), "timelimit: "),
+    "a limit of other parts": (message([[], {}, {}], timelimit=[0.01, NAME]), "timelimit: "),
     "a limit that is text": (message([[], {}, {}], timelimit=SECRET), "timelimit: "),
     "an id that is an object": (message([[], {}, {}], id={"a": SECRET}), "id: expected"),
     "no id": (message([[], {}, {}], id=None), "id: expected"),
@@ -172,7 +172,7 @@ def test_what_a_worker_had_taken_does_not_end_the_next_one(system: System, *, ki
 
 def test_a_sound_message_of_a_foreign_client_is_carried_out(system: System) -> None:
     system.start("worker")
-    push(system, message([[], {"request_id": "r-2"}, None]))
+    push(system, message([[], {"request_id": "r-2"}, None], timelimit=[0.001, 0.001]))
     push(system, message({**PROTOCOL_1, "id": "p-2", "kwargs": {}}, top={"headers": {}}))
 
     system.wait_for(lambda: system.job("r-2").get("state") == "done", "protocol 2")
