@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task, signals
+from celery.exceptions import Reject
 from celery.worker.request import Request
 from kombu import Queue
 
@@ -211,8 +212,7 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
             receive(message, services=services(), on_progress=Progressing(self))
         except ComplianceError as error:
             # Nothing is recorded yet: the message is all there is, so it stays in the broker.
-            hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
-            raise self.retry(exc=error, countdown=_jitter(), headers=_kept(self.request.__dict__), **hidden) from None
+            raise _again(self, error) from None
         except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
             report_error(error, kind=kind.name, request_id=str(request_id))
             frames = [
@@ -239,6 +239,19 @@ def progress_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the headers that a message keeps when it is tried again; Celery alone would lose them beside others."""
     return {name: headers[name] for name in KEPT_HEADERS if headers.get(name) is not None}
+
+
+def _again(task: ComplianceTask, error: ComplianceError) -> Exception:
+    """Publish the message of *task* once more, for later; return what tells Celery so.
+
+    Where the broker is away, too, the message goes back to its queue as it is: by default Celery drops it.
+    """
+    hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
+    try:
+        headers = _kept(task.request.__dict__)
+        return task.retry(exc=error, countdown=_jitter(), throw=False, headers=headers, **hidden)
+    except Reject:
+        return Reject(type(error).__name__, requeue=True)
 
 
 def _text(value: object) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from celery import Celery, signals
 from celery.app.trace import build_tracer
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 from kombu import Connection
 from kombu.utils.imports import symbol_by_name
 from structlog.testing import capture_logs
@@ -211,6 +211,19 @@ def test_keys_for_a_task_that_does_not_exist_are_refused_with_the_known_ones() -
 
 def test_every_message_is_looked_at_before_celery_reads_it(app: Celery) -> None:
     assert symbol_by_name(app.conf.worker_consumer) is CarefulConsumer
+
+
+def test_while_the_broker_is_away_too_the_message_goes_back_to_its_queue(app: Celery, ledger: Recorder) -> None:
+    ledger.error = StoreUnavailable("MongoDB does not answer")
+    app.conf.broker_url = "redis://127.0.0.1:9/0"
+    task = app.tasks["compliance.audit.verify"]
+    task.push_request(id="celery-id", called_directly=False, args=(), kwargs={"request_id": "r-7"})
+
+    with pytest.raises(Reject) as caught:
+        task.run(request_id="r-7")
+    task.pop_request()
+
+    assert caught.value.requeue
 
 
 def test_a_bug_is_reported_by_its_type_only(app: Celery, ledger: Recorder) -> None:
