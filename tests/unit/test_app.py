@@ -13,12 +13,14 @@ from kombu import Connection
 from kombu.utils.imports import symbol_by_name
 from structlog.testing import capture_logs
 
+from compliance.clock import SystemClock
 from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.jobs.job import Job, RequestId, State
 from compliance.settings import Settings
 from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher, refuse_unknown_tasks
 from worker.client import sign
 from worker.consumer import CarefulConsumer
+from worker.envelope import fault_of
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import Services
@@ -211,6 +213,22 @@ def test_keys_for_a_task_that_does_not_exist_are_refused_with_the_known_ones() -
 
 def test_every_message_is_looked_at_before_celery_reads_it(app: Celery) -> None:
     assert symbol_by_name(app.conf.worker_consumer) is CarefulConsumer
+
+
+def test_what_we_publish_ourselves_is_taken_by_our_own_consumer(app: Celery, ledger: Recorder) -> None:
+    ledger.error = StoreUnavailable("MongoDB does not answer")
+    task = app.tasks["compliance.audit.verify"]
+    task.push_request(id="celery-id", called_directly=False, args=(), kwargs={"request_id": "r-7"}, timelimit=(5, None))
+    with pytest.raises(Retry):
+        task.run(request_id="r-7")
+    task.pop_request()
+    app.tasks[SWEEP].apply_async()
+    app.send_task("compliance.export.run", kwargs={"collection": "users"})
+    with app.connection_for_read() as connection:
+        sent = [received(connection, f"compliance.{queue}") for queue in ("audit", "health", "bulk")]
+
+    faults = [fault_of(message.headers, message.payload, now=SystemClock().now()) for message in sent]
+    assert faults == [None, None, None]
 
 
 def test_while_the_broker_is_away_too_the_message_goes_back_to_its_queue(app: Celery, ledger: Recorder) -> None:
