@@ -83,14 +83,6 @@ class ComplianceTask(Task[..., None]):
     max_retries = None  # the default gives up after 3, and the message is gone
 
 
-class ComplianceCelery(Celery):
-    """Publishes without the limit of time that Celery adds: our own consumer would take it for a stranger's."""
-
-    def send_task(self, *args: Any, **options: Any) -> Any:
-        """Publish one message; every way to publish one ends here."""
-        return super().send_task(*args, **{**options, "time_limit": None, "soft_time_limit": None})
-
-
 class Progressing:
     """Tells Flower how far one attempt is, until the broker does not answer: the work needs neither."""
 
@@ -189,7 +181,7 @@ def create_app(
     repair_closed_channels()
     shorten_pool_exit()
     consumer.read_whatever_comes()
-    app = ComplianceCelery("compliance", set_as_current=False)
+    app = Celery("compliance", set_as_current=False)
     configure(app, settings, broker_url=broker_url)
     stop = StopFlag()
     services = PerProcess(lambda: build(app, stop), check=check)
