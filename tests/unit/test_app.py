@@ -132,6 +132,16 @@ def test_a_doorbell_rings_on_the_queue_of_its_kind_with_the_request_id(app: Cele
     assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == (HIDDEN, HIDDEN)
 
 
+def test_what_our_own_processes_send_has_no_fault(app: Celery) -> None:
+    now = datetime(2026, 3, 31, tzinfo=UTC)
+    publisher(app)(a_job("erasure.request", {"subject_id": "65f000000000000000000001"}))
+    app.send_task(SWEEP, queue="compliance.health", expires=20)
+    with app.connection_for_read() as connection:
+        sent = [received(connection, queue) for queue in ("compliance.erasure", "compliance.health")]
+
+    assert [fault_of(message.headers, message.payload, now=now) for message in sent] == [None, None]
+
+
 @pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "redis://nowhere.invalid/0", "nonsense://x"])
 def test_a_doorbell_never_raises_when_the_broker_is_gone(app: Celery, broker: str) -> None:
     app.conf.update(broker_url=broker)
