@@ -23,7 +23,7 @@ from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
 from worker.liveness import Gate, Heartbeat, connect_heartbeat, fault_ends_process
 from worker.repairs import repair_closed_channels, shorten_pool_exit
-from worker.resume import SWEEP_QUEUE, beat_schedule, sweep
+from worker.resume import SWEEP_QUEUE, beat_schedule, sweep_in_turn
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import PerProcess, Services
@@ -265,7 +265,7 @@ def _jitter() -> float:
 def _add_sweep(app: Celery, services: PerProcess) -> None:
     def handle(self: ComplianceTask) -> None:
         del self
-        sweep(services())
+        sweep_in_turn(services())
 
     app.task(bind=True, name=SWEEP, base=ComplianceTask, shared=False, ignore_result=True)(handle)
 

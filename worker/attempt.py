@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 BUG_ATTEMPTS = 3
 MAX_TAKEOVERS = 2
 MAX_BACKOFF = timedelta(minutes=5)
-CANDIDATES = 20  # how far to look past jobs whose locks are taken
+CANDIDATES = 20  # how many to try at a time
 END_ACTIONS = {
     State.REJECTED: ("job.rejected", "denied"),
     State.PARKED: ("job.parked", "failure"),
@@ -89,7 +89,10 @@ def _candidates(kind: JobKind, rung: Job, services: Services) -> Iterator[Reques
     """Yield what a message may be about: where its own job is in good hands, its sender's place goes to the next."""
     if rung.state is State.RUNNING:
         yield rung.request_id
-    yield from services.ledger.most_urgent(kind.name, limit=CANDIDATES)
+    urgent = services.ledger.most_urgent(kind.name, limit=CANDIDATES)
+    yield from urgent
+    if len(urgent) == CANDIDATES:  # all of them wait for a lock: look behind them
+        yield from services.ledger.most_urgent(kind.name, limit=CANDIDATES, is_free=True)
 
 
 def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_progress: Progress) -> bool:

@@ -17,7 +17,7 @@ def retry(job: Job, services: Services, *, actor: str) -> None:
     Raises:
         UnknownName: When it is not parked.
     """
-    event = f"#retry#{job.fence}"
+    event = f"#retry#{job.fence}#{services.clock.now().isoformat()}"  # it may be parked again before it has run
     entry = job_entry(job.request_id, event, "job.retried", "success", None, services, actor=actor)
 
     def effect(session: Session) -> None:

@@ -3,6 +3,7 @@
 Document shape (``schedules``)::
 
     {_id: "<name> <when>", last_slot: date | null, since: date}
+    {_id: <name of a turn>, taken_at: date}
 
 ``last_slot`` is the slot that a job was last recorded for, ``since`` the time before which nothing is due: when the
 schedule was first seen, or the last slot that passed while it was disabled. A changed expression is another document:
@@ -11,10 +12,11 @@ it begins with its next slot, and workers with the old file and with the new one
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
 
 from compliance.errors import RejectedError
 from compliance.jobs.job import Job
@@ -70,6 +72,19 @@ def find_standings(schedules: Iterable[Schedule], databases: Databases) -> Mappi
             names[stored["_id"]]: Standing(last_slot=stored["last_slot"], since=stored["since"])
             for stored in _collection(databases).find({"_id": {"$in": list(names)}})
         }
+
+
+def take_turn(databases: Databases, name: str, *, every: timedelta) -> bool:
+    """Whether nobody took the turn *name* within *every*, by the clock of the server; then it is taken."""
+    with driver_errors():
+        now = databases.server_time()
+        try:
+            _collection(databases).update_one(
+                {"_id": name, "taken_at": {"$lte": now - every}}, {"$set": {"taken_at": now}}, upsert=True
+            )
+        except DuplicateKeyError:  # it is there, and taken later than that
+            return False
+    return True
 
 
 def slot_request_id(schedule: Schedule, slot: datetime) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from worker.due import request_due
+from worker.due import request_due, take_turn
 from worker.schedule import load_schedules
 from worker.services import Services
 from worker.telemetry import metrics
@@ -25,13 +25,16 @@ AGAIN_AFTER = timedelta(seconds=60)
 def beat_schedule(sweep_interval: timedelta) -> dict[str, dict[str, Any]]:
     """Return the schedule of Celery beat; what a schedule asks for is decided by the sweep, not by beat."""
     return {
-        # Expires, so that a broker that was away does not hand out a pile of old sweeps.
-        "sweep": {
-            "task": TASK,
-            "schedule": sweep_interval,
-            "options": {"queue": SWEEP_QUEUE, "expires": sweep_interval.total_seconds() * 4},
-        },
+        # Without an expiry, which would go by the clocks of two machines: an old message finds that another was faster.
+        "sweep": {"task": TASK, "schedule": sweep_interval, "options": {"queue": SWEEP_QUEUE}},
     }
+
+
+def sweep_in_turn(services: Services) -> int:
+    """Sweep unless somebody did within half the interval: of the messages of many beats, or of a pile, one counts."""
+    if not take_turn(services.databases, "sweep", every=services.settings.sweep_interval / 2):
+        return 0
+    return sweep(services)
 
 
 def sweep(services: Services) -> int:

@@ -24,6 +24,7 @@ JOBS = "jobs"
 # The transaction of a worker that was killed keeps its documents until the server gives it up (up to 90 s by default);
 # nobody else shall stand still for that long.
 CLAIM_LIMIT = timedelta(seconds=10)
+MOST_DOUBLINGS = 5
 NOTE_LIMIT = timedelta(seconds=2)
 
 
@@ -120,6 +121,7 @@ class Ledger:
                                 "attempts": {"$add": ["$attempts", 1]},
                                 "takeovers": {"$add": ["$takeovers", {"$cond": [_was_abandoned(), 1, 0]}]},
                                 "published_at": None,
+                                "rings": 0,
                                 "updated_at": "$$NOW",
                             }
                         }
@@ -130,11 +132,20 @@ class Ledger:
                 return None
         return Claim(job=from_document(stored), owner=owner) if stored else None
 
-    def most_urgent(self, kind: str, *, limit: int) -> list[RequestId]:
-        """Return the waiting jobs of *kind* that are due: highest priority first, then earliest deadline."""
+    def most_urgent(self, kind: str, *, limit: int, is_free: bool = False) -> list[RequestId]:
+        """Return the waiting jobs of *kind* that are due: highest priority first, then earliest deadline.
+
+        Args:
+            kind: The kind of work.
+            limit: How many at most.
+            is_free: Leave out those that need a lock which a running job has.
+        """
         query = {"kind": kind, "state": State.QUEUED.value, "$expr": _is_due()}
         order = [("priority", DESCENDING), ("deadline", ASCENDING)]
         with driver_errors():
+            if is_free:
+                held = {"state": State.RUNNING.value, "locks": {"$exists": True}}
+                query["locks"] = {"$nin": self.jobs.distinct("locks", held)}
             return [RequestId(found["_id"]) for found in self.jobs.find(query, {"_id": 1}).sort(order).limit(limit)]
 
     def renew(self, claim: Claim, *, lease: timedelta) -> Ask | None:
@@ -223,18 +234,19 @@ class Ledger:
         """Return up to *limit* jobs that could run and that nobody works on, and note that they are being published.
 
         A job that was published less than *again_after* ago and is still waiting is not returned: its message is on
-        the way, and a busy queue must not fill with repeats. A job whose worker vanished is rung for six times as
-        often: its message may be lost with it. What cannot be noted in time is rung for once more.
+        the way, and a busy queue must not fill with repeats. The pause doubles with every ring, up to 32 times, so that
+        a queue without a worker stays small. A job whose worker vanished is rung for six times as often: its message
+        may be lost with it. What cannot be noted in time is rung for once more.
         """
         with driver_errors():
             now = self.databases.server_time()
             abandoned = self._ring(
-                {"state": State.RUNNING.value, "lease.until": {"$lt": now}, **_quiet(now - again_after / 6)},
+                {"state": State.RUNNING.value, "lease.until": {"$lt": now}, **_quiet(now, again_after / 6)},
                 ("lease.until", ASCENDING),
                 limit,
             )
             waiting = self._ring(
-                {"state": State.QUEUED.value, "run_at": {"$not": {"$gt": now}}, **_quiet(now - again_after)},
+                {"state": State.QUEUED.value, "run_at": {"$not": {"$gt": now}}, **_quiet(now, again_after)},
                 ("published_at", ASCENDING),
                 limit - len(abandoned),
             )
@@ -246,7 +258,8 @@ class Ledger:
         if due:
             ids = [job.request_id for job in due]
             with suppress(ExecutionTimeout, NetworkTimeout), pymongo.timeout(NOTE_LIMIT.total_seconds()):
-                self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": {"published_at": "$$NOW"}}])
+                rung = {"published_at": "$$NOW", "rings": {"$add": ["$rings", 1]}}
+                self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": rung}])
         return due
 
 
@@ -254,8 +267,13 @@ def _after(delay: timedelta) -> Document:
     return {"$add": ["$$NOW", round(delay.total_seconds() * 1000)]}
 
 
-def _quiet(since: datetime) -> Document:
-    return {"$or": [{"published_at": None}, {"published_at": {"$lt": since}}]}
+def _quiet(now: datetime, pause: timedelta) -> Document:
+    doubled = {"$pow": [2, {"$min": [{"$max": [{"$subtract": ["$rings", 1]}, 0]}, MOST_DOUBLINGS]}]}
+    since = {"$subtract": [now, {"$multiply": [round(pause.total_seconds() * 1000), doubled]}]}
+    return {
+        "$or": [{"published_at": None}, {"published_at": {"$lt": now - pause}}],  # by index; the next line is exact
+        "$expr": {"$lt": ["$published_at", since]},
+    }
 
 
 def _is_due() -> Document:

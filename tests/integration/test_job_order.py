@@ -15,7 +15,7 @@ from compliance.jobs.desk import Desk
 from compliance.jobs.job import Ask, RequestId
 from compliance.jobs.run import Interrupted, Outcome, Run, heartbeat
 from worker import desk
-from worker.attempt import carry_out_most_urgent
+from worker.attempt import CANDIDATES, carry_out_most_urgent
 from worker.intake import Message, receive, submit
 from worker.tasks import JOBS
 
@@ -183,6 +183,29 @@ def test_a_message_whose_own_job_was_taken_by_an_earlier_one_brings_the_job_that
     found = ledger.find(first)
     assert found is not None
     assert found.state == "done"
+
+
+def test_a_job_behind_a_crowd_that_waits_for_one_lock_is_found(deployment: Deployment) -> None:
+    for number in range(CANDIDATES + 5):
+        record(deployment, f"same-{number:02}", "export.run", collection="tracks", package=f"p-{number}", priority=9)
+    record(deployment, "other", "export.run", collection="users", package="other")
+    with running(deployment, "same-00"):
+        ring(deployment, "other")
+
+        assert states(deployment)["other"] == "done"
+
+
+def test_a_job_that_has_not_run_can_be_parked_and_queued_again_and_again(deployment: Deployment) -> None:
+    record(deployment, "r-1")
+    services = deployment.services()
+    for _ in range(3):
+        job = services.ledger.find("r-1")
+        assert job is not None
+        desk.ask(job, Ask.PARK, services, actor="test")
+        desk.retry(job, services, actor="test")
+
+    assert states(deployment) == {"r-1": "queued"}
+    assert len(deployment.entries(action="job.retried")) == 3
 
 
 def test_a_small_job_is_one_transaction_and_its_repeat_is_the_same_job(deployment: Deployment) -> None:

@@ -17,11 +17,13 @@ from compliance.jobs.job import RequestId, State
 from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Outcome, Run, Stopped, heartbeat
 from compliance.mongo import Session
+from worker.due import take_turn
 from worker.intake import submit
 from worker.resume import sweep
 from worker.tasks import JOBS
 
 ID = RequestId("r-1")
+A_MINUTE_EARLIER: dict[str, Any] = {"$subtract": ["$published_at", 60_100]}
 LONG, SHORT = timedelta(minutes=1), timedelta(milliseconds=200)
 
 
@@ -148,6 +150,28 @@ def test_the_sweeper_rings_once_for_what_nobody_works_on(deployment: Deployment)
 
     assert (first, second) == (1, 0)
     assert [job.request_id for job in deployment.published] == ["waiting"]
+
+
+def test_the_pause_between_rings_doubles_so_that_a_queue_without_a_worker_stays_small(deployment: Deployment) -> None:
+    record(deployment)
+    jobs = deployment.admin.compliance["jobs"]
+    rung = []
+    for minute in range(70):
+        jobs.update_many({"published_at": {"$ne": None}}, [{"$set": {"published_at": A_MINUTE_EARLIER}}])
+        if sweep(deployment.services()):
+            rung.append(minute)
+
+    assert len(rung) <= 8
+    assert rung[:3] == [0, 1, 3]
+
+
+def test_one_sweep_in_half_an_interval_is_enough(deployment: Deployment) -> None:
+    """Beats of any number, a pile of old messages, clocks that differ: the server's clock says whose turn it is."""
+    databases = deployment.worker
+    taken = [take_turn(databases, "sweep", every=LONG) for _ in range(3)]
+
+    assert taken == [True, False, False]
+    assert take_turn(databases, "sweep", every=timedelta()) is True
 
 
 def test_the_sweeper_rings_again_for_an_abandoned_job(deployment: Deployment) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ from worker.telemetry import configure_logging
 
 POLL = timedelta(milliseconds=200)
 WAIT_LIMIT = timedelta(minutes=10)
+TELL_AFTER = timedelta(seconds=10)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 EnvOption = Annotated[str | None, typer.Option("--env", metavar="NAME", help="Read NAME.env over the environment.")]
@@ -59,8 +61,11 @@ class Runtime:
             yield services
 
     def _publish(self, addresses: Addresses) -> Callable[[Job], None]:
+        """Return a publisher whose application is made at its first use, for many commands publish nothing."""
+        make = cache(lambda: publisher(self.application(addresses)))
+
         def publish(job: Job) -> None:
-            publisher(self.application(addresses))(job)
+            make()(job)
 
         return publish
 
@@ -86,7 +91,8 @@ def wait_for(services: Services, job: Job) -> Job:
         ConfigurationError: When the ledger lost it.
         LockHeld: When it is not done after ten minutes; it goes on without us.
     """
-    end = services.clock.now() + WAIT_LIMIT
+    began = services.clock.now()
+    is_told = False
     console = Console(stderr=True)
     with console.status(f"{job.kind}: waiting for a worker") as status:
         while True:
@@ -98,7 +104,11 @@ def wait_for(services: Services, job: Job) -> Job:
             step, steps = found.checkpoint.get("step"), found.checkpoint.get("steps")
             progress = f"step {step} of {steps}" if step else found.state.value
             status.update(f"{job.kind}: {progress}")
-            if services.clock.now() > end:
+            waited = services.clock.now() - began
+            if found.state is State.QUEUED and waited > TELL_AFTER and not is_told:
+                is_told = True
+                sys.stderr.write(f"{job.request_id} is still waiting: no worker has taken it; is one running?\n")
+            if waited > WAIT_LIMIT:
                 raise LockHeld(
                     f"job {job.request_id} is {found.state.value} after {WAIT_LIMIT.total_seconds():.0f} s and goes on "
                     f"without this command; see `compliance jobs show {job.request_id}`; is a worker running?"
