@@ -11,7 +11,19 @@ from pymongo.errors import CollectionInvalid
 from compliance.audit.schema import INDEXES, VALIDATOR
 from compliance.errors import ConfigurationError
 from compliance.mongo import Databases, Document, driver_errors
-from compliance.roles import AUDIT_LOG, Grants, Privilege, Role, altering_actions, privileges, role_name
+from compliance.roles import (
+    AUDIT_LOG,
+    Grants,
+    Right,
+    Role,
+    altering_actions,
+    lacking,
+    privileges,
+    rights,
+    role_name,
+)
+
+SHOWN = 3
 
 
 def provision(databases: Databases, *, grants: Grants, passwords: Mapping[Role, str]) -> list[str]:
@@ -57,7 +69,7 @@ def ensure_roles(databases: Databases, grants: Grants) -> list[str]:
         name, wanted = role_name(role, databases.name), privileges(role, databases.name, grants)
         if name not in present:
             admin.command("createRole", name, privileges=wanted, roles=[])
-        elif _normal(present[name]) != _normal(wanted):
+        elif rights(present[name]) != rights(wanted):
             admin.command("updateRole", name, privileges=wanted, roles=[])
         else:
             continue
@@ -70,8 +82,7 @@ def altering_rights(databases: Databases) -> frozenset[str]:
 
     Without access control the server reports no privileges although everything is allowed: then ``anyAction``.
     """
-    with driver_errors():
-        status: Document = databases.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    status = _connection_status(databases)
     if not status["authenticatedUsers"]:
         return frozenset({"anyAction"})
     return altering_actions(status["authenticatedUserPrivileges"], databases.name)
@@ -91,6 +102,46 @@ def refuse_excess(databases: Databases) -> None:
         )
 
 
+def refuse_other_rights(databases: Databases, role: Role, grants: Grants) -> None:
+    """Return if the connected user may do what *role* needs, and nothing else; a read-only operation.
+
+    A user that holds another role of ours instead is compared with that one: where one connection string serves for
+    all, it is known for whom. Of a user with more roles than ours, such as a service's own, only what it lacks counts.
+
+    Raises:
+        ConfigurationError: Naming what it lacks or has too much, and the command that mends it.
+    """
+    status = _connection_status(databases)
+    if not status["authenticatedUsers"]:
+        return  # no access control: ``refuse_excess`` says so
+    names = {role_name(known, databases.name): known for known in Role}
+    held = {found["role"] for found in status["authenticatedUserRoles"]}
+    ours = [known for name, known in names.items() if name in held] or [role]
+    wanted = rights(right for known in ours for right in privileges(known, databases.name, grants))
+    found = rights(status["authenticatedUserPrivileges"])
+    lacks = lacking(wanted, found)
+    exceeds = sorted(found - wanted) if held <= names.keys() else []
+    faults = [f"{verb} {_shown(some)}" for verb, some in (("lacks", lacks), ("has too much:", exceeds)) if some]
+    if faults:
+        raise ConfigurationError(
+            f"the role {', '.join(role_name(known, databases.name) for known in ours)} {'; it '.join(faults)}; "
+            "run `compliance doctor --provision` as an administrator"
+        )
+
+
+def _shown(some: list[Right]) -> str:
+    more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
+    return (
+        ", ".join(f"{action} on {database}.{collection or '*'}" for database, collection, action in some[:SHOWN]) + more
+    )
+
+
+def _connection_status(databases: Databases) -> Document:
+    with driver_errors():
+        found: Document = databases.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    return found
+
+
 def _ensure_user(databases: Databases, role: Role, password: str) -> bool:
     own = databases.compliance
     roles = [{"role": role_name(role, databases.name), "db": "admin"}]
@@ -100,12 +151,3 @@ def _ensure_user(databases: Databases, role: Role, password: str) -> bool:
         return True
     own.command("updateUser", role.value, pwd=password, roles=roles)
     return False
-
-
-def _normal(granted: list[Privilege]) -> set[tuple[str, str, str]]:
-    """One triple per resource and action: the server merges privileges of one resource."""
-    return {
-        (privilege["resource"].get("db", ""), privilege["resource"].get("collection", ""), action)
-        for privilege in granted
-        for action in privilege["actions"]
-    }

@@ -4,12 +4,13 @@ Privileges of MongoDB only add up, so nobody here holds ``readWrite`` on the aud
 go through.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 Privilege = dict[str, Any]
+Right = tuple[str, str, str]  # database, collection, action; an empty name stands for all of them
 
 AUDIT_LOG = "audit_log"
 OUTBOX = "outbox"
@@ -109,7 +110,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         _allow(app, "", "insert", "update", "remove", "bypassDocumentValidation", *ddl, *READ),
         _allow(audit, "", "listCollections"),
         _allow(audit, AUDIT_LOG, "insert", *READ),
-        _allow(own, "", "listCollections", "createCollection", "createIndex", *READ),
+        _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),
         *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs")),
         *(_allow(own, name, "insert") for name in ("migration_history", "set_aside")),
         _allow(own, "declared_schema", "insert", "update", "remove"),
@@ -119,6 +120,29 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
 
 def _allow(database: str, collection: str, *actions: str) -> Privilege:
     return {"resource": {"db": database, "collection": collection}, "actions": sorted(set(actions))}
+
+
+def rights(granted: Iterable[Privilege]) -> frozenset[Right]:
+    """Return one right per resource and action: the server merges the privileges of one resource."""
+    return frozenset(
+        (privilege["resource"].get("db", ""), privilege["resource"].get("collection", ""), action)
+        for privilege in granted
+        for action in privilege["actions"]
+    )
+
+
+def lacking(wanted: Iterable[Right], held: Collection[Right]) -> list[Right]:
+    """Return the rights among *wanted* that *held* does not hold, nor a wider one."""
+    return sorted(
+        (database, collection, action)
+        for database, collection, action in wanted
+        if not any(
+            (where, what, which) in held
+            for where in (database, "")
+            for what in (collection, "")
+            for which in (action, "anyAction")
+        )
+    )
 
 
 def altering_actions(granted: Iterable[Privilege], database: str) -> frozenset[str]:

@@ -29,7 +29,7 @@ class Context:
     Attributes:
         run: The lease under which changes commit; None in a dry run, which writes nothing.
         script: Names the direction, the revision and its checksum: where an interrupted run of the same script stood
-            is where this one goes on.
+            is where this one goes on. Empty outside of scripts: then the checkpoint of one that died stays.
         drop_data: Whether collections that hold documents may be dropped on the way down.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
     """
@@ -53,7 +53,7 @@ class Context:
         return self.run is None
 
     def ensure_foundation(self) -> None:
-        """Create the audit database, our roles and our own collections."""
+        """Create our own collections and their indexes; audit log and roles are there already."""
         ops.foundation.ensure(self)
 
     def create_collection(self, name: str, *, schema: Document, level: str = "strict") -> None:
@@ -127,7 +127,8 @@ class Context:
                 performed_by=self.actor,
                 details={**details, **(found or {})},
             )
-            return Outcome(entries=(entry,), checkpoint={"script": self.script, "walk": self.walk, **more})
+            checkpoint = {"script": self.script, "walk": self.walk, **more} if self.script else None
+            return Outcome(entries=(entry,), checkpoint=checkpoint)
 
         run.commit(transaction)
 

@@ -15,7 +15,7 @@ from compliance.mongo import Databases, Session
 from compliance.roles import Grants
 from migrations.context import Context, Report
 from migrations.ledger import History, lease
-from migrations.ops.foundation import require_audit_log
+from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.plan import Direction, Plan, plan_down, plan_up
 from migrations.revision import Revision
 
@@ -47,22 +47,30 @@ class Runner:
 
     def pending(self, target: str | None = None) -> tuple[Revision, ...]:
         """Return what ``up`` would run."""
-        return plan_up(self.revisions, self.history.applied(), target).revisions
+        plan = plan_up(self.revisions, self.history.applied(), target)
+        return (*self._incomplete(plan), *plan.revisions)
 
     def up(self, target: str | None = None, *, dry_run: bool = False) -> tuple[Revision, ...]:
         """Apply what is pending, up to and with *target*; return what was applied, or would be.
 
+        The foundation is among them, too, when it was applied before and something of it is missing or differs: a
+        collection or an index that a later release declares, or that somebody dropped.
+
         Raises:
+            ConfigurationError: When audit log or roles are not as they should be, and this user may not mend them.
             LockHeld: When somebody else runs migrations.
             MigrationError: When folder and history do not fit, or a step fails; earlier steps stay applied.
         """
+        pending = self.pending(target)
         if dry_run:
-            return self._show(plan_up(self.revisions, self.history.applied(), target))
-        if not plan_up(self.revisions, self.history.applied(), target).revisions:
+            return self._show(Plan(direction=Direction.UP, revisions=pending))
+        for line in require_provisioned(self.databases, self.grants):
+            self.report(f"created or corrected {line}")
+        if not pending:
             return ()
-        require_audit_log(self.databases)
         with self._lease() as run:
-            return self._run(plan_up(self.revisions, self.history.applied(), target), run)
+            plan = plan_up(self.revisions, self.history.applied(), target)
+            return (*self._complete(self._incomplete(plan), run), *self._run(plan, run))
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
         """Undo revisions until *target* is the last applied one; return what was undone, or would be.
@@ -86,6 +94,18 @@ class Runner:
 
     def _plan_down(self, target: str) -> Plan:
         return plan_down(self.revisions, self.history.applied(), target, begun=self.history.begun())
+
+    def _incomplete(self, plan: Plan) -> tuple[Revision, ...]:
+        """Return the foundation where it is applied and not as it should be, else nothing."""
+        applied = tuple(found for found in self.revisions if found.number == 0 and found not in plan.revisions)
+        return () if not applied or is_complete(self.databases) else applied
+
+    def _complete(self, foundation: tuple[Revision, ...], run: Run) -> tuple[Revision, ...]:
+        """Apply the *foundation* again: no event of the history, and the checkpoint of a script that died stays."""
+        for revision in foundation:
+            self.report(f"{revision.name}: {revision.summary}")
+            revision.up(replace(self._context(Direction.UP, revision, run, drop_data=False), script=""))
+        return foundation
 
     def _show(self, plan: Plan, *, drop_data: bool = False) -> tuple[Revision, ...]:
         planned: set[str] = set()

@@ -24,6 +24,27 @@ def test_doctor_names_what_is_missing(shared: System) -> None:
     assert "the broker does not answer" in shown
 
 
+def test_doctor_names_an_index_and_a_role_of_another_release_and_what_mends_them(system: System) -> None:
+    admin, name = system.deployment.admin, system.deployment.name
+    admin.compliance["jobs"].drop_index("ux_job_lock")
+    admin.client.admin.command("updateRole", f"compliance_worker@{name}", privileges=[])
+    blind = system.compliance("doctor", "--json", expect=3)
+    provision = {"COMPLIANCE_ADMIN_URI": system.deployment.stack.endpoints.mongodb_uri("admin", auth_source="admin")}
+    assert "wrong" not in system.compliance("doctor", "--provision", **provision)
+    shown = system.compliance("doctor", "--json", expect=3)
+    dry = system.compliance("migrate", "up", "--dry-run", "--json")
+    system.compliance("migrate", "up")
+
+    assert "compliance_worker" in next(row["says"] for row in json.loads(blind) if "lacks" in row["says"])
+    wrong = {row["check"]: row["says"] for row in json.loads(shown) if not row["ok"]}
+    assert wrong == {
+        "our collections and indexes": "index jobs.ux_job_lock is missing; run `compliance migrate up`",
+    }
+    assert json.loads(dry)["revisions"] == ["v000_pre_foundation"]
+    assert system.compliance("migrate", "up") == "nothing to do\n"
+    assert "wrong" not in system.compliance("doctor")
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "says"),
     [

@@ -13,8 +13,8 @@ from waiting import wait_until
 from compliance.errors import (
     StepFailed,
 )
+from compliance.foundation import OWN
 from compliance.mongo import Databases, Document
-from migrations.ops.foundation import OWN
 
 SCRIPTS = {
     "v001_pre_things.py": '''

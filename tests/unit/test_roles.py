@@ -6,19 +6,22 @@ import pytest
 import yaml
 
 from compliance.datamap.model import load_data_map
+from compliance.foundation import OWN
 from compliance.roles import (
     ALTERING,
     AUDIT_LOG,
     ESCALATING,
     Grants,
     Privilege,
+    Right,
     Role,
     altering_actions,
+    lacking,
     privileges,
+    rights,
     role_name,
 )
 from compliance.settings import DATA_MAP
-from migrations.ops.foundation import OWN
 
 REFERENCE = load_data_map(DATA_MAP)
 GRANTS = Grants(erasable=REFERENCE.writable(), importable=REFERENCE.imports)
@@ -136,6 +139,28 @@ def test_rights_on_our_own_database_are_rights_on_collections_that_exist(role: R
 def test_every_right_names_its_database(role: Role) -> None:
     assert all(found["resource"]["db"] in ("app", "app_audit", "app_compliance", "admin") for found in granted(role))
     assert yaml.safe_load(yaml.safe_dump(granted(role))) == granted(role)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [("app", "jobs", "find"), ("app", "", "find"), ("", "jobs", "find"), ("", "", "find"), ("", "", "anyAction")],
+)
+def test_a_right_is_not_lacking_where_a_wider_one_is_held(held: Right) -> None:
+    assert lacking([("app", "jobs", "find")], {held}) == []
+
+
+@pytest.mark.parametrize("held", [("app", "jobs", "insert"), ("app", "holds", "find"), ("other", "", "find")])
+def test_a_right_is_lacking_where_only_another_is_held(held: Right) -> None:
+    assert lacking([("app", "jobs", "find")], {held}) == [("app", "jobs", "find")]
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_the_server_merges_or_reorders_is_the_same_rights(role: Role) -> None:
+    apart = [
+        {"resource": found["resource"], "actions": [action]} for found in granted(role) for action in found["actions"]
+    ]
+
+    assert rights(reversed(apart)) == rights(granted(role))
 
 
 def test_roles_of_two_applications_differ() -> None:

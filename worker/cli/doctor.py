@@ -4,6 +4,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -11,9 +12,10 @@ import typer
 from kombu import Connection
 
 from compliance.datamap.model import load_data_map
-from compliance.errors import ComplianceError, ConfigurationError, ExitCode, StoreUnavailable
+from compliance.errors import CheckFailed, ComplianceError, ConfigurationError, ExitCode, StoreUnavailable
+from compliance.foundation import OWN, find_differences
 from compliance.mongo import Databases, driver_errors, open_client
-from compliance.provision import provision, refuse_excess
+from compliance.provision import provision, refuse_excess, refuse_other_rights
 from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
@@ -43,7 +45,9 @@ def doctor(
     addresses = runtime(ctx).addresses(env)
     if provision_:
         _provision(addresses)
-    rows = [(name, *_probe(probe)) for name, probe in _probes(addresses)]
+    # The command that makes a new database ready to be migrated does not ask whether it is.
+    probes = _probes(addresses) if provision_ else chain(_probes(addresses), _migrated(addresses))
+    rows = [(name, *_probe(probe)) for name, probe in probes]
     if json:
         show_json([{"check": name, "ok": ok, "says": says} for name, ok, says in rows])
     else:
@@ -54,8 +58,7 @@ def doctor(
 
 
 def _provision(addresses: Addresses) -> None:
-    data_map = load_data_map(addresses.settings.data_map)
-    grants = Grants(erasable=data_map.writable(), importable=data_map.imports)
+    grants = _grants(addresses.settings)
     with open_client(addresses.admin_uri(), app_name="compliance-doctor") as client:
         databases = Databases(client, addresses.settings.mongodb_database)
         with driver_errors():
@@ -70,6 +73,11 @@ def _provision(addresses: Addresses) -> None:
     for role, password in generated.items():
         # The only time these are shown: put them into the secrets of the processes.
         sys.stdout.write(f"{role.value} {password}\n")
+
+
+def _grants(settings: Settings) -> Grants:
+    data_map = load_data_map(settings.data_map)
+    return Grants(erasable=data_map.writable(), importable=data_map.imports)
 
 
 def _configured_passwords(settings: Settings) -> dict[Role, str]:
@@ -95,6 +103,10 @@ def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     for role in _roles_in_use(addresses.settings):
         yield f"MongoDB as {role.value}", partial(_mongodb, addresses, role)
     yield "audit log is append-only", lambda: _append_only(addresses)
+
+
+def _migrated(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
+    yield "our collections and indexes", lambda: _own_collections(addresses)
 
 
 def _roles_in_use(settings: Settings) -> Iterator[Role]:
@@ -133,6 +145,7 @@ def _mongodb(addresses: Addresses, role: Role) -> str:
         hello = databases.client.admin.command("hello")
         if "setName" not in hello:
             raise ConfigurationError("is no replica set; transactions and change streams need one")
+        refuse_other_rights(databases, role, _grants(addresses.settings))
         return f"replica set {hello['setName']}"
 
 
@@ -141,3 +154,12 @@ def _append_only(addresses: Addresses) -> str:
     with databases.client:
         refuse_excess(databases)
     return "the worker's user can insert and find, nothing else"
+
+
+def _own_collections(addresses: Addresses) -> str:
+    databases = connect(addresses, Role.WORKER, app_name="compliance-doctor")
+    with databases.client:
+        problems = [difference.problem for difference in find_differences(databases)]
+    if problems:
+        raise CheckFailed(f"{', '.join(problems)}; run `compliance migrate up`")
+    return f"{len(OWN)} collections, {sum(map(len, OWN.values()))} indexes"

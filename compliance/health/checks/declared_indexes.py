@@ -1,15 +1,16 @@
-"""Every declared index is there, with its keys and its uniqueness."""
+"""Every declared index is there, with its keys and its uniqueness; so are our own collections with theirs."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from compliance.foundation import OWN, find_differences
 from compliance.health.check import CHECKS, Finding, Scope
 from compliance.health.declared import declared
 from compliance.mongo import Document, driver_errors
 
 
 def declared_indexes(scope: Scope) -> Finding:
-    """Compare the indexes of the application database with what migrations declared."""
+    """Compare the application database with what migrations declared, and our own one with what this release needs."""
     wanted = declared(scope.databases, "index")
     problems = []
     for index in wanted:
@@ -18,7 +19,11 @@ def declared_indexes(scope: Scope) -> Finding:
         problem = _compare(index, present)
         if problem is not None:
             problems.append(f"{index['collection']}.{index['name']} {problem} (declared by {index['revision']})")
-    return Finding(problems=tuple(problems), looked_at=len(wanted))
+    problems += [
+        f"{difference.problem} in {scope.databases.compliance.name}; run `compliance migrate up`"
+        for difference in find_differences(scope.databases)
+    ]
+    return Finding(problems=tuple(problems), looked_at=len(wanted) + sum(map(len, OWN.values())))
 
 
 def _compare(index: Document, present: Mapping[str, Any]) -> str | None:
