@@ -8,9 +8,20 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from compliance.errors import ConfigurationError
@@ -25,6 +36,8 @@ SCHEDULES = PACKAGE.parent / "worker" / "schedules.yaml"
 DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$")]
 MONGODB = r"^mongodb(\+srv)?://.+"
 BROKER = r"^(redis|rediss|sentinel|amqp|amqps|memory)://.*"
+BROKER_EXAMPLE = "redis://:password@host:port/0"
+REDIS = ("redis", "rediss", "sentinel")
 DSN = r"^https?://[^@/]+@[^/]+/.+"
 
 
@@ -42,9 +55,22 @@ def _like(pattern: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _leads_somewhere(value: SecretStr) -> SecretStr:
+    """Refuse what the broker's client would stumble over at its first use: a port or a database that is no number."""
+    for address in value.get_secret_value().split(";"):  # of Sentinels
+        try:
+            parts = urlsplit(address)
+            is_read = parts.port is None or parts.port > 0
+        except ValueError:
+            is_read = False
+        if not is_read or (parts.scheme in REDIS and not re.fullmatch(r"/{0,2}[0-9]*", parts.path)):
+            raise ValueError(f"expected {BROKER_EXAMPLE}, port and database as numbers, special characters as %XX")
+    return value
+
+
 Environment = Annotated[str, BeforeValidator(_one_name), StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")]
 MongoUri = Annotated[SecretStr, _like(MONGODB, "mongodb://user:password@host:port/?replicaSet=rs0")]
-BrokerUrl = Annotated[SecretStr, _like(BROKER, "redis://:password@host:port/0")]
+BrokerUrl = Annotated[SecretStr, _like(BROKER, BROKER_EXAMPLE), AfterValidator(_leads_somewhere)]
 SentryDsn = Annotated[SecretStr, _like(DSN, "https://key@host/project")]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -116,6 +142,15 @@ class Settings(BaseSettings):
     heartbeat_file: Path | None = Field(None, alias="COMPLIANCE_HEARTBEAT_FILE")
     job_limit: Seconds = Field(timedelta(hours=6), alias="COMPLIANCE_JOB_LIMIT_SECONDS")
     child_memory_mb: int = Field(512, ge=1, alias="COMPLIANCE_CHILD_MEMORY_MB")
+
+    @field_validator("job_retention_days")
+    @classmethod
+    def _outlives_signatures(cls, days: int, info: ValidationInfo) -> int:
+        """Keep the request id of a signed message for longer than its signature is good, or a copy is another job."""
+        window = info.data.get("signature_window")  # None where it is wrong itself
+        if info.data.get("signing_keys") and window and timedelta(days=days) <= window:
+            raise ValueError("with COMPLIANCE_SIGNING_KEYS, expected more than COMPLIANCE_SIGNATURE_WINDOW_SECONDS")
+        return days
 
     @classmethod
     def settings_customise_sources(

@@ -45,6 +45,16 @@ def test_doctor_names_an_index_and_a_role_of_another_release_and_what_mends_them
     assert "wrong" not in system.compliance("doctor")
 
 
+def test_doctor_names_what_cannot_be_used_and_no_value(shared: System) -> None:
+    keys = f"crm: {{keys: [{'k' * 40}], tasks: [compliance.erasure.nonsense]}}"
+    url = f"{shared.environ['REDIS_URL']}?nonsense=1"
+    shown = " ".join(shared.compliance("doctor", expect=3, REDIS_URL=url, COMPLIANCE_SIGNING_KEYS=keys).split())
+
+    assert "REDIS_URL: cannot be used (TypeError)" in shown
+    assert "COMPLIANCE_SIGNING_KEYS: tasks: one does not exist; known: compliance.audit" in shown
+    assert "nonsense" not in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "says"),
     [
@@ -78,6 +88,9 @@ def test_doctor_names_an_index_and_a_role_of_another_release_and_what_mends_them
             78,
             "REDIS_URL: Value error, expected",
         ),
+        (("doctor",), {"REDIS_URL": "redis://h:notaport/0"}, 78, "REDIS_URL: Value error, expected redis://"),
+        (("doctor",), {"REDIS_URL": "redis://h:6379/zero"}, 78, "REDIS_URL: Value error, expected redis://"),
+        (("health", "run", "--request-id", "watch-1"), {}, 2, "request_id: must not begin with schedule:"),
         (("erasure", "hold", "0" * 24, "--case", "Jane Roe"), {}, 2, "case: expected an id"),
         (("jobs", "list"), {"COMPLIANCE_BATCH_DOCS": "many", "MONGODB_DATABASE": "a b"}, 78, "COMPLIANCE_BATCH_DOCS"),
         (("jobs", "list"), {"COMPLIANCE_DATA_MAP": "/nowhere.yaml"}, 78, "COMPLIANCE_DATA_MAP"),

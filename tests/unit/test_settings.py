@@ -67,6 +67,54 @@ def test_a_window_may_be_longer_than_other_durations(nowhere: Path) -> None:
         load_settings({"COMPLIANCE_SIGNATURE_WINDOW_SECONDS": "2592001"}, secrets_directory=nowhere)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://{SECRET}:notaport/0",
+        f"redis://{SECRET}:99999/0",
+        f"rediss://:{SECRET}@r:6379/zero",
+        f"redis://:p/{SECRET}@r:6379/0",
+        f"redis://[{SECRET}/0",
+        f"amqp://u:{SECRET}@r:x//",
+        f"sentinel://:{SECRET}@a:1;sentinel://b:x/0",
+    ],
+)
+def test_an_address_of_the_broker_that_leads_nowhere_is_named_and_not_shown(url: str, nowhere: Path) -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_URL: Value error, expected redis://") as caught:
+        load_settings({"REDIS_URL": url}, secrets_directory=nowhere)
+
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://r",
+        "redis:///7",
+        "redis://:p@[::1]:6379/0",
+        "rediss://u:p@r:6380//15",
+        "amqp://u:p@r:5672/a/b",
+        "sentinel://:p@a:1;sentinel://b:2/0",
+        "memory://",
+    ],
+)
+def test_an_address_of_the_broker_that_its_client_can_read_is_taken(url: str, nowhere: Path) -> None:
+    settings = load_settings({"REDIS_URL": url}, secrets_directory=nowhere)
+
+    assert settings.redis_url == SecretStr(url)
+
+
+def test_jobs_are_kept_for_longer_than_signatures_are_good(nowhere: Path) -> None:
+    days = {"COMPLIANCE_JOB_RETENTION_DAYS": "1"}
+    keys = {"COMPLIANCE_SIGNING_KEYS": SECRET}
+    shorter = {"COMPLIANCE_SIGNATURE_WINDOW_SECONDS": "86399"}
+
+    assert load_settings(days, secrets_directory=nowhere).job_retention_days == 1
+    assert load_settings(days | keys | shorter, secrets_directory=nowhere).signing_keys is not None
+    with pytest.raises(ConfigurationError, match=r"JOB_RETENTION_DAYS: .* more than COMPLIANCE_SIGNATURE_WINDOW_SEC"):
+        load_settings(days | keys, secrets_directory=nowhere)
+
+
 def test_secrets_are_not_shown_by_repr(nowhere: Path) -> None:
     environ = {
         "COMPLIANCE_SIGNING_KEYS": SECRET,

@@ -131,11 +131,13 @@ def _probe(probe: Probe) -> tuple[bool, str]:
 
 def _broker(found: Mapping[str, Any]) -> str:
     url, tls, options = (found[f"broker_{name}"] for name in ("url", "use_ssl", "transport_options"))
-    with Connection(url, ssl=tls, transport_options=options, connect_timeout=3) as connection:
-        try:
+    try:
+        with Connection(url, ssl=tls, transport_options=options, connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, timeout=3)
-        except Exception as error:  # noqa: BLE001 - any error of the broker's client
-            raise StoreUnavailable(f"the broker does not answer ({type(error).__name__})") from None
+    except (TypeError, ValueError) as error:  # what its client cannot read, such as an option that it does not know
+        raise ConfigurationError(f"REDIS_URL: cannot be used ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 - any error of the broker's client
+        raise StoreUnavailable(f"the broker does not answer ({type(error).__name__})") from None
     return "answers"
 
 
