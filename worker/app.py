@@ -3,7 +3,8 @@
 import mmap
 import random
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from compliance.provision import refuse_excess
 from compliance.settings import Settings
 from worker import consumer
 from worker.broker import broker_settings
-from worker.intake import REQUEST_ID, Message, receive
+from worker.intake import REQUEST_ID, UNKNOWN, Message, receive, refuse_unknown
 from worker.job import JobKind
 from worker.liveness import Gate, Heartbeat, connect_heartbeat, fault_ends_process
 from worker.repairs import repair_closed_channels, shorten_pool_exit
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 HIDDEN = "<hidden>"
 MAX_INTAKE_DELAY_SECONDS = 30.0
+OWN_ROUTES = {SWEEP: {"queue": SWEEP_QUEUE}, consumer.REFUSE: {"queue": SWEEP_QUEUE}}
 TRACEPARENT = "traceparent"
 KEPT_HEADERS = (TRACEPARENT, consumer.FAULT, SERVICE, TIMESTAMP, SIGNATURE)
 
@@ -125,7 +127,7 @@ def configure(app: Celery, settings: Settings, *, broker_url: str) -> None:
         task_queues=[Queue(name, routing_key=name) for name in QUEUES],
         task_default_queue=SWEEP_QUEUE,
         task_create_missing_queues=False,  # a mistyped queue is an error at the sender, not a black hole
-        task_routes={kind.task: {"queue": kind.queue} for kind in JOBS.values()} | {SWEEP: {"queue": SWEEP_QUEUE}},
+        task_routes={kind.task: {"queue": kind.queue} for kind in JOBS.values()} | OWN_ROUTES,
         worker_prefetch_multiplier=1,  # a worker holds what it works on, nothing more
         worker_eta_task_limit=100,  # while MongoDB is away, messages wait in the broker and not in our memory
         worker_max_tasks_per_child=500,
@@ -188,6 +190,7 @@ def create_app(
     for kind in JOBS.values():
         _add_task(app, kind, services)
     _add_sweep(app, services)
+    _add_refusal(app, services)
     gate = Gate(lambda: _look(build(app, stop), check))
     _connect_signals(app, settings, stop, gate)
     _connect_metrics(settings)
@@ -197,31 +200,42 @@ def create_app(
 
 def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
     def handle(self: ComplianceTask, *args: Any, **kwargs: Any) -> None:
-        request_id = kwargs.pop(REQUEST_ID, None) or str(self.request.id)
+        request_id = _request_id(self, kwargs.pop(REQUEST_ID, None))
 
         message = Message(
             kind=kind,
             values={"positional arguments": HIDDEN} if args else kwargs,
             request_id=request_id,
+            message_id=str(self.request.id),
             traceparent=_text(self.request.get(TRACEPARENT)),
             is_repeat=bool((self.request.delivery_info or {}).get("redelivered")),
             fault=consumer.fault_text(self.request.get(consumer.FAULT)),
             seal=read_seal(self.request.__dict__),
         )
-        try:
+        with _out_of_sight(self, kind.name, request_id):
             receive(message, services=services(), on_progress=Progressing(self))
-        except ComplianceError as error:
-            # Nothing is recorded yet: the message is all there is, so it stays in the broker.
-            raise _again(self, error) from None
-        except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
-            report_error(error, kind=kind.name, request_id=str(request_id))
-            frames = [
-                f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)
-            ]
-            log.error("task.crashed", kind=kind.name, error=type(error).__name__, stack=frames)  # noqa: TRY400
-            raise JobCrashed(f"{kind.name}: {type(error).__name__}") from None
 
     app.task(bind=True, name=kind.task, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _request_id(task: ComplianceTask, given: Any) -> Any:
+    """Return *given*, however wrong it is, so that it is refused; the id of the message only where there is none."""
+    return str(task.request.id) if given is None else given
+
+
+@contextmanager
+def _out_of_sight(task: ComplianceTask, kind: str, request_id: Any) -> Iterator[None]:
+    """Let no error of the block show a value; what could not be recorded is tried again."""
+    try:
+        yield
+    except ComplianceError as error:
+        # Nothing is recorded yet: the message is all there is, so it stays in the broker.
+        raise _again(task, error) from None
+    except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
+        report_error(error, kind=kind, request_id=str(request_id))
+        frames = [f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)]
+        log.error("task.crashed", kind=kind, error=type(error).__name__, stack=frames)  # noqa: TRY400
+        raise JobCrashed(f"{kind}: {type(error).__name__}") from None
 
 
 def progress_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,6 +282,18 @@ def _add_sweep(app: Celery, services: PerProcess) -> None:
         sweep_in_turn(services())
 
     app.task(bind=True, name=SWEEP, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _add_refusal(app: Celery, services: PerProcess) -> None:
+    """Add the task that stands for all that do not exist."""
+    known = [kind.task for kind in JOBS.values()]
+
+    def handle(self: ComplianceTask, *_: Any, **kwargs: Any) -> None:
+        request_id = _request_id(self, kwargs.get(REQUEST_ID))
+        with _out_of_sight(self, UNKNOWN, request_id):
+            refuse_unknown(request_id, message_id=str(self.request.id), known=known, services=services())
+
+    app.task(bind=True, name=consumer.REFUSE, base=ComplianceTask, shared=False, ignore_result=True)(handle)
 
 
 def _look(services: Services, check: Callable[[Services], None]) -> None:

@@ -11,14 +11,14 @@ from typing import Any, Self
 from pymongo.write_concern import WriteConcern
 
 from compliance.clock import SystemClock
-from compliance.errors import ConfigurationError, InvalidPayload, UnknownName
-from compliance.jobs.job import to_request_id
+from compliance.errors import ConfigurationError, InvalidPayload
+from compliance.jobs.job import RequestId, refuse_reserved, to_request_id
 from compliance.mongo import CODEC, Document, Session, driver_errors, open_client
 from compliance.mongo import Client as MongoDB
 from compliance.roles import OUTBOX, Role
 from compliance.settings import Settings
 from worker import signature
-from worker.intake import REQUEST_ID, Urgency, with_text_ids
+from worker.intake import REQUEST_ID, Urgency, no_such_task, with_text_ids
 from worker.job import parse, validate
 from worker.tasks import JOBS
 
@@ -112,10 +112,15 @@ class Client:
 def _document(task: str, kwargs: Mapping[str, Any], urgency: Mapping[str, Any], *, request_id: str) -> Document:
     kind = KINDS.get(task)
     if kind is None:
-        raise UnknownName(f"there is no such task; known: {', '.join(sorted(KINDS))}")
+        raise no_such_task(KINDS)
     validate(Urgency, urgency, about=task)
     payload = parse(kind, with_text_ids(kwargs)).model_dump(mode="json", exclude_unset=True)
-    return {"task": task, "kwargs": {**payload, **urgency}, "request_id": to_request_id(request_id)}
+    return {"task": task, "kwargs": {**payload, **urgency}, "request_id": _senders_id(request_id)}
+
+
+def _senders_id(value: str) -> RequestId:
+    refuse_reserved(value)
+    return to_request_id(value)
 
 
 def sign(task: str, kwargs: Mapping[str, Any], *, request_id: str, service: str, key: str) -> dict[str, str]:
@@ -129,12 +134,12 @@ def sign(task: str, kwargs: Mapping[str, Any], *, request_id: str, service: str,
         key: The shared secret.
 
     Raises:
-        InvalidPayload: When *kwargs* hold something that JSON has not, or another request id.
+        InvalidPayload: When *kwargs* hold something that JSON has not, or another request id, or where that is none.
     """
     others = {name: value for name, value in kwargs.items() if name != REQUEST_ID}
     if kwargs.get(REQUEST_ID, request_id) != request_id:
         raise InvalidPayload("request_id: is another one in kwargs")
     now = int(SystemClock().now().timestamp())
     return signature.seal(
-        task, others, request_id=to_request_id(request_id), service=service, key=key, timestamp=now
+        task, others, request_id=_senders_id(request_id), service=service, key=key, timestamp=now
     ).to_headers()

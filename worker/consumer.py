@@ -1,13 +1,13 @@
 """Celery's consumer, which looks at every message before Celery does: whatever strangers send, the worker lives.
 
 A message for one of our tasks that cannot be read goes on as one that says why, so that its refusal is recorded like
-any other. One for no task of ours is logged and dropped: the name of its task is the sender's, and is shown nowhere.
+any other. One for no task of ours goes on as one for ``REFUSE``, which records that: the name that it had is the
+sender's, and is shown nowhere.
 """
 
 import json
-import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -18,12 +18,15 @@ from kombu.transport import redis as transport
 from vine import promise
 
 from compliance.clock import SystemClock
+from compliance.errors import InvalidPayload
+from compliance.jobs.job import RequestId, to_request_id, to_stand_in
 from worker.envelope import FAULTS, MAX_BODY_BYTES, empty_envelope, fault_of, to_envelope, to_protocol_2
 from worker.repairs import REPAIRED_VERSIONS
 
 log = structlog.get_logger(__name__)
 
 OURS = "compliance."
+REFUSE = "compliance.message.refuse"
 FAULT = "compliance_fault"
 REQUEST_ID = "request_id"
 NO_LIMIT = [None, None]
@@ -32,35 +35,33 @@ NO_LIMIT = [None, None]
 class CarefulConsumer(Consumer):
     """Hands over to Celery what Celery can take."""
 
+    app: Any
     strategies: Mapping[str, Any]
-    connection_errors: tuple[type[Exception], ...]
 
     def create_task_handler(self, promise: Any = promise) -> Callable[[Any], None]:
         """Return what is called with each message."""
         handle = super().create_task_handler(promise)
 
         def look_first(message: Any) -> None:
-            if self._prepare(message):
-                handle(message)
+            self._prepare(message)
+            handle(message)
 
         return look_first
 
-    def _prepare(self, message: Any) -> bool:
+    def _prepare(self, message: Any) -> None:
         fault, payload = _read(message)
         headers, parts = to_protocol_2(message.headers, payload)
         task = headers.get("task")
         if not isinstance(task, str) or not task.startswith(OURS) or task not in self.strategies:
-            log.warning("message.unknown_task", fault=fault)
-            message.reject_log_error(logging.getLogger(__name__), self.connection_errors)
-            return False
-        fault = fault or fault_of(headers, parts, now=SystemClock().now())
-        if fault is not None:
+            log.warning("message.unknown_task", queue=_queue(message, self.app.amqp.queues), fault=fault)
+            _rewrite(message, {"task": REFUSE, "id": _id(headers, message)}, [[], _request_id(parts), {}])
+        elif fault := fault or fault_of(headers, parts, now=SystemClock().now()):
             log.warning("message.malformed", task=task, fault=fault)
-            _rewrite(message, {"task": task, "id": str(uuid.uuid4()), FAULT: fault}, [[], _request_id(parts), {}])
+            found = {"task": task, "id": _id(headers, message), FAULT: fault}
+            _rewrite(message, found, [[], _request_id(parts), {}])
         elif message.headers.get("task") is None:
             _rewrite(message, headers, parts)
         message.headers["timelimit"] = NO_LIMIT  # those of the worker hold; a sender's could kill any job at any moment
-        return True
 
 
 def _read(message: Any) -> tuple[str | None, Any]:
@@ -77,6 +78,21 @@ def _request_id(parts: Any) -> dict[str, Any]:
         case [_, {"request_id": str(request_id)}, _]:
             return {REQUEST_ID: request_id}
     return {}
+
+
+def _id(headers: Mapping[str, Any], message: Any) -> RequestId:
+    """Return the id that the sender gave, else one of the body: a message that comes again has the same one."""
+    try:
+        return to_request_id(headers.get("id"))
+    except InvalidPayload:
+        body = message.body or b""
+        return to_stand_in(body if isinstance(body, bytes) else str(body).encode(errors="backslashreplace"))
+
+
+def _queue(message: Any, known: Iterable[str]) -> str:
+    """Return where *message* was; what its sender says is taken only where there is such a queue."""
+    said = (message.delivery_info or {}).get("routing_key")
+    return next((name for name in known if name == said), "(not known)")
 
 
 def _rewrite(message: Any, headers: dict[str, Any], parts: Any) -> None:

@@ -19,12 +19,14 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from compliance.errors import RejectedError
-from compliance.jobs.job import Job
+from compliance.jobs.job import Job, Prefix, to_request_id
 from compliance.mongo import Databases, Document, Session, driver_errors
+from worker.attempt import job_entry
 from worker.intake import submit
 from worker.schedule import Schedule
 from worker.services import Services
 from worker.slots import due_slot
+from worker.telemetry import report_error
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +91,7 @@ def take_turn(databases: Databases, name: str, *, every: timedelta) -> bool:
 
 def slot_request_id(schedule: Schedule, slot: datetime) -> str:
     """Return the request id of the job of *slot*."""
-    return f"schedule:{schedule.name}:{slot.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{Prefix.SCHEDULE}{schedule.name}:{slot.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _begin(schedule: Schedule, databases: Databases, *, now: datetime) -> None:
@@ -117,12 +119,29 @@ def _take(schedule: Schedule, standing: Standing, slot: datetime, services: Serv
     try:
         job = services.databases.transact(transaction)
     except RejectedError as error:  # the same at every sweep until somebody corrects the file: once per slot is enough
-        _move(schedule, standing, {"last_slot": slot}, services.databases)
-        log.error("schedule.refused", request_id=request_id, error=type(error).__name__)  # noqa: TRY400 - no stack
+        _refuse(schedule, standing, slot, error, services)
         return None
     if job is not None:
         log.info("schedule.requested", request_id=request_id)
     return job
+
+
+def _refuse(schedule: Schedule, standing: Standing, slot: datetime, error: RejectedError, services: Services) -> None:
+    """Move the schedule on to *slot*, for which there is no job, with an entry that says so; and tell people."""
+    request_id = to_request_id(slot_request_id(schedule, slot))
+    code = type(error).__name__
+    entry = job_entry(request_id, "#refused", "schedule.refused", "denied", code, services)
+
+    def transaction(session: Session) -> bool:
+        if not _move(schedule, standing, {"last_slot": slot}, services.databases, session=session):
+            return False
+        if not services.log.holds(entry, session=session):  # the old file and the new one may have a slot in common
+            services.log.append(entry, session=session)
+        return True
+
+    if services.databases.transact(transaction):
+        log.error("schedule.refused", request_id=request_id, error=code)
+        report_error(error, kind=schedule.kind.name, request_id=request_id)
 
 
 def _move(

@@ -1,9 +1,8 @@
 """How a job comes in: every way ends in the same upsert, and a message that is wrong leaves a note."""
 
-import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,9 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from compliance.clock import to_milliseconds
 from compliance.datamap.subject import parse_subject_id, to_text
-from compliance.errors import ComplianceError, DuplicateEntry, InvalidPayload, RequestConflict, UntrustedSender
+from compliance.errors import (
+    ComplianceError,
+    DuplicateEntry,
+    InvalidPayload,
+    RequestConflict,
+    UnknownName,
+    UntrustedSender,
+)
 from compliance.jobs.document import finished, new_document
-from compliance.jobs.job import DEFAULT_PRIORITY, HIGHEST_PRIORITY, Job, RequestId, State, Terms, to_request_id
+from compliance.jobs.job import (
+    DEFAULT_PRIORITY,
+    HIGHEST_PRIORITY,
+    Job,
+    Prefix,
+    RequestId,
+    State,
+    Terms,
+    refuse_reserved,
+    to_request_id,
+    to_stand_in,
+)
 from compliance.mongo import Session
 from worker.attempt import carry_out_at_once, carry_out_most_urgent, describe, job_entry
 from worker.job import JobKind, Moment, Payload, parse, validate
@@ -29,6 +46,8 @@ from worker.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "request_id"
+UNKNOWN = "unknown"  # the kind of work of a note about what asks for no task of ours
+OWN_ORIGINS = ("schedule", "watcher", "campaign")  # only what comes this way may have a request id of ours
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 
@@ -48,6 +67,7 @@ class Message:
     Attributes:
         values: The payload, and beside it what ``Urgency`` knows; not validated yet.
         request_id: The idempotency key; not validated yet.
+        message_id: The broker's, for the note of a refusal where the request id cannot be kept.
         origin: Which way it came, see ``Job``.
         traceparent: The W3C Trace Context header of the sender, if any.
         is_repeat: Whether the broker delivered it before.
@@ -58,6 +78,7 @@ class Message:
     kind: JobKind
     values: Mapping[str, Any]
     request_id: str
+    message_id: str = ""
     origin: str = "celery"
     traceparent: str | None = None
     is_repeat: bool = False
@@ -148,6 +169,8 @@ def submit(
         InvalidPayload: When *values* or *request_id* do not fit; nothing was recorded.
         RequestConflict: When the request id came before with another payload.
     """
+    if origin not in OWN_ORIGINS:
+        refuse_reserved(request_id)
     message = Message(kind=kind, values=values, request_id=request_id, origin=origin)
     return record(admit(message, services), services, session=session)
 
@@ -170,13 +193,14 @@ def receive(message: Message, *, services: Services, on_progress: Progress = lam
     """Take a message: make it durable, and work on the most urgent job of its kind.
 
     A message that can never succeed is recorded as refused, with the reason, and not tried again. So is one whose
-    sender is not trusted, unless it only rings for a job that is recorded: this is what our own publisher sends.
+    sender is not trusted or uses a request id of ours, unless it only rings for a job that is recorded: this is what
+    our own publisher sends.
 
     Raises:
         TransientError: Only while the ledger cannot be reached, so that nothing is recorded yet.
     """
     try:
-        recorded = _look_whether_trusted(message, services)
+        recorded = _look_whether_allowed(message, services)
         if recorded is None:
             admitted = admit(message, services)
             if _carry_out_at_once(message, admitted, services):
@@ -188,18 +212,28 @@ def receive(message: Message, *, services: Services, on_progress: Progress = lam
     carry_out_most_urgent(message.kind, recorded, services=services, on_progress=on_progress)
 
 
-def _look_whether_trusted(message: Message, services: Services) -> Job | None:
+def _look_whether_allowed(message: Message, services: Services) -> Job | None:
     """Return None where the sender may ask; of another sender, the recorded job that the message rings for.
 
     Raises:
-        InvalidPayload: When the message could not be read.
+        InvalidPayload: When the message could not be read, or asks for something new under a request id of ours.
         UntrustedSender: When it asks for something new.
     """
     if message.fault is not None:
         raise InvalidPayload(message.fault)
-    if services.keyring is None:
-        return None
     try:
+        refuse_reserved(message.request_id)
+        _verify(message, services)
+    except (InvalidPayload, UntrustedSender):
+        rung = _rung(message, services)
+        if rung is None:
+            raise
+        return rung
+    return None
+
+
+def _verify(message: Message, services: Services) -> None:
+    if services.keyring is not None:
         services.keyring.verify(
             message.seal,
             message.kind.task,
@@ -208,12 +242,6 @@ def _look_whether_trusted(message: Message, services: Services) -> Job | None:
             now=services.clock.now(),
             window=services.settings.signature_window,
         )
-    except UntrustedSender:
-        rung = _rung(message, services)
-        if rung is None:
-            raise
-        return rung
-    return None
 
 
 def _rung(message: Message, services: Services) -> Job | None:
@@ -242,13 +270,31 @@ def _carry_out_at_once(message: Message, admitted: Admitted, services: Services)
 
 def refuse(message: Message, error: ComplianceError, services: Services) -> None:
     """Record a refused message without anything of its payload; see ``Refusal``."""
-    log.warning("message.refused", kind=message.kind.name, error=type(error).__name__)
-    metrics.REFUSED.inc(message.kind.name)
-    refusal = Refusal(message.kind.name, _usable(message.request_id), message.origin, error)
+    note_id = _note_id(message.request_id, message.message_id)
+    _leave(Refusal(message.kind.name, note_id, message.origin, error), services)
+
+
+def refuse_unknown(request_id: str, *, message_id: str, known: Iterable[str], services: Services) -> None:
+    """Record a message for no task of ours; see ``Refusal``.
+
+    Raises:
+        TransientError: While nothing can be recorded.
+    """
+    _leave(Refusal(UNKNOWN, _note_id(request_id, message_id), "celery", no_such_task(known)), services)
+
+
+def no_such_task(known: Iterable[str]) -> UnknownName:
+    """Return the error about a task that does not exist, with those that do."""
+    return UnknownName(f"there is no such task; known: {', '.join(sorted(known))}")
+
+
+def _leave(refusal: "Refusal", services: Services) -> None:
+    log.warning("message.refused", kind=refusal.kind, error=type(refusal.error).__name__)
+    metrics.REFUSED.inc(refusal.kind)
     try:
         services.databases.transact(lambda session: refusal.record(services, session))
     except DuplicateEntry:
-        log.info("message.refused_before", kind=message.kind.name)
+        log.info("message.refused_before", kind=refusal.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,11 +327,14 @@ class Refusal:
             services.log.append(entry, session=session)
 
 
-def _usable(request_id: str) -> RequestId:
-    """Return *request_id*, or a stand-in where it may not be kept."""
-    try:
-        return to_request_id(request_id)
-    except InvalidPayload:
-        return RequestId(
-            f"refused-{hashlib.sha256(str(request_id).encode(errors='backslashreplace')).hexdigest()[:16]}"
-        )
+def _note_id(*given: str) -> RequestId:
+    """Return the first of *given* that a note may stand under, else a stand-in: a job of ours must find its id free."""
+    for value in given:
+        try:
+            usable = to_request_id(value)
+            if not usable.startswith(Prefix.REFUSED):
+                refuse_reserved(usable)
+        except InvalidPayload:
+            continue
+        return usable
+    return to_stand_in("\n".join(map(str, given)).encode(errors="backslashreplace"))

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from compliance.jobs.job import Job
+from compliance.jobs.job import Job, Prefix
 from worker.due import ORIGIN
 from worker.schedule import Schedule
 from worker.telemetry import Monitor
 
-_REQUEST = re.compile(r"schedule:([a-z0-9-]+):.+")
+_REQUEST = re.compile(rf"{Prefix.SCHEDULE}([a-z0-9-]+):.+")
 UNITS = {"days": "day", "hours": "hour", "minutes": "minute"}  # Sentry knows no seconds
 
 

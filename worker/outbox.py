@@ -21,10 +21,10 @@ from bson.raw_bson import RawBSONDocument
 from pydantic import BaseModel, ConfigDict
 
 from compliance.errors import ComplianceError, InvalidPayload, RequestConflict, UnknownName
-from compliance.jobs.job import Job, RequestId, to_request_id
+from compliance.jobs.job import Job, Prefix, RequestId, refuse_reserved, to_request_id
 from compliance.mongo import CODEC, Document, Session, driver_errors
 from compliance.roles import OUTBOX
-from worker.intake import Admitted, Message, Refusal, admit, record, with_text_ids
+from worker.intake import UNKNOWN, Admitted, Message, Refusal, admit, no_such_task, record, with_text_ids
 from worker.job import JobKind, validate
 from worker.services import Services
 from worker.tasks import JOBS
@@ -33,7 +33,6 @@ from worker.telemetry import metrics, report_error
 log = structlog.get_logger(__name__)
 
 ORIGIN = "outbox"
-UNKNOWN = "unknown"  # the kind of work of a note about a document whose task is not known
 BATCH_DOCS = 100
 BATCH_BYTES = 4 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -175,11 +174,12 @@ def to_message(fields: Mapping[str, Any], found_id: object) -> Message:
         found_id: Its ``_id``.
 
     Raises:
-        InvalidPayload: When it has another shape, or neither a request id nor an ``_id`` to make one of.
+        InvalidPayload: When it has another shape, a request id of ours, or neither one nor an ``_id`` to make one of.
         UnknownName: When there is no such task; the message lists those that there are.
     """
     request = validate(Request, {name: value for name, value in fields.items() if name != "_id"}, about="outbox")
-    request_id = request.request_id or _derived(found_id)
+    refuse_reserved(request.request_id)
+    request_id = _derived(found_id) if request.request_id is None else request.request_id
     if request_id is None:
         raise InvalidPayload("outbox: request_id: Field required where the _id is no ObjectId")
     return Message(
@@ -193,10 +193,11 @@ def to_message(fields: Mapping[str, Any], found_id: object) -> Message:
 
 def refusal_of(fields: Mapping[str, Any], found_id: object, error: ComplianceError) -> Refusal:
     """Return the note about a wrong document, under its request id, else its ObjectId, else a random one."""
-    task, stand_in = fields.get("task"), RequestId(f"refused-{secrets.token_hex(8)}")
+    task, stand_in = fields.get("task"), RequestId(f"{Prefix.REFUSED}{secrets.token_hex(8)}")
     kind = KINDS[task].name if isinstance(task, str) and task in KINDS else UNKNOWN
     try:
         request_id = to_request_id(fields.get("request_id"))
+        refuse_reserved(request_id)
     except InvalidPayload:
         request_id = _derived(found_id) or stand_in
     return Refusal(kind, request_id, ORIGIN, error)
@@ -206,8 +207,8 @@ def _kind(task: str) -> JobKind:
     try:
         return KINDS[task]
     except KeyError:
-        raise UnknownName(f"outbox: there is no such task; known: {', '.join(sorted(KINDS))}") from None
+        raise no_such_task(KINDS) from None
 
 
 def _derived(found_id: object) -> RequestId | None:
-    return RequestId(f"outbox-{found_id}") if isinstance(found_id, ObjectId) else None
+    return RequestId(f"{Prefix.OUTBOX}{found_id}") if isinstance(found_id, ObjectId) else None

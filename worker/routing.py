@@ -9,6 +9,7 @@ from compliance.datamap.model import DataMap
 from compliance.datamap.subject import parse_subject_id, to_text
 from compliance.erasure.stage import COMPLETE, REQUESTS
 from compliance.errors import InvalidPayload
+from compliance.jobs.job import Prefix
 
 QUEUES = (
     "compliance.erasure",
@@ -66,7 +67,7 @@ def route(change: Mapping[str, Any], data_map: DataMap) -> FollowUp | None:
 
     The id of the request comes from the event, so that the same event twice is one job.
     """
-    request_id = f"watch-{hashlib.sha256(str(change['_id']).encode()).hexdigest()[:24]}"
+    request_id = f"{Prefix.WATCH}{hashlib.sha256(str(change['_id']).encode()).hexdigest()[:24]}"
     kind = change["operationType"]
     if kind in ("delete", "update"):
         subject_id = _subject_of(change, data_map)

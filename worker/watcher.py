@@ -21,7 +21,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from compliance.clock import Clock
 from compliance.errors import DuplicateEntry, ResumeTokenLost, StepRefused, StoreUnavailable
-from compliance.jobs.job import Job
+from compliance.jobs.job import Job, Prefix
 from compliance.mongo import Db, Document, Session, translate
 from compliance.roles import OUTBOX
 from worker.intake import submit
@@ -228,4 +228,4 @@ class Watcher:
         """Look at everything once; one source asks for it."""
         if self.source.database != "app":
             return []
-        return [FollowUp("health.check", f"watch-baseline-{self.services.clock.now().isoformat()}", BASELINE)]
+        return [FollowUp("health.check", f"{Prefix.WATCH}baseline-{self.services.clock.now().isoformat()}", BASELINE)]

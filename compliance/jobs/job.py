@@ -1,5 +1,6 @@
 """A job: one run of one kind of work, identified by the request that asked for it."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,16 @@ HIGHEST_PRIORITY = 9
 
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.[A-Za-z]{2,}")
+
+
+class Prefix(StrEnum):
+    """How the request ids begin that the processes make: no sender may use one, and so take the id of such a job."""
+
+    SCHEDULE = "schedule:"
+    WATCH = "watch-"
+    CAMPAIGN = "campaign-"
+    OUTBOX = "outbox-"
+    REFUSED = "refused-"
 
 
 class State(StrEnum):
@@ -111,3 +122,18 @@ def to_request_id(value: object) -> RequestId:
     if _EMAIL.search(value):
         raise InvalidPayload("request_id: looks like an e-mail address; use an opaque id")
     return RequestId(value)
+
+
+def refuse_reserved(value: object) -> None:
+    """Return unless *value* begins as request ids that the processes make.
+
+    Raises:
+        InvalidPayload: With the prefixes, not the value.
+    """
+    if isinstance(value, str) and value.startswith(tuple(Prefix)):
+        raise InvalidPayload(f"request_id: must not begin with {', '.join(Prefix)}: these are made here")
+
+
+def to_stand_in(source: bytes) -> RequestId:
+    """Return the id of the note about a message that has no usable one: the same for the same *source*."""
+    return RequestId(f"{Prefix.REFUSED}{hashlib.sha256(source).hexdigest()[:16]}")

@@ -49,7 +49,7 @@ def without(name: str, text: str) -> str:
 
 SOUND = message([[], {}, {}])
 PROTOCOL_1 = {"task": TASK, "id": "p-1", "args": [], "kwargs": {"email": SECRET}}
-# What a log line names, for what has no known task.
+# What a log line names, for what has no known task; a note says no more than that.
 LOGGED: dict[str, tuple[str | bytes, str]] = {
     "no JSON": (f"{NAME} {SECRET}", "message.unreadable"),
     "no text": (b"\xff\xfe", "message.unreadable"),
@@ -105,9 +105,9 @@ NOTED: dict[str, tuple[str, str]] = {
     "an end that is no time": (message([[], {}, {}], expires=NAME), "expires: "),
     "a limit of other parts": (message([[], {}, {}], timelimit=[0.01, NAME]), "timelimit: "),
     "a limit that is text": (message([[], {}, {}], timelimit=SECRET), "timelimit: "),
-    "an id that is an object": (message([[], {}, {}], id={"a": SECRET}), "id: expected"),
-    "no id": (message([[], {}, {}], id=None), "id: expected"),
-    "an id that is an address": (message([[], {}, {}], id=SECRET), "id: expected"),
+    "an id that is an object": (message([[], {"priority": 3}, {}], id={"a": SECRET}), "id: expected"),
+    "no id": (message([[], {"priority": 1}, {}], id=None), "id: expected"),
+    "an id that is an address": (message([[], {"priority": 2}, {}], id=SECRET), "id: expected"),
     "repeats that are text": (message([[], {}, {}], retries=SECRET), "a header that Celery reads"),
     "a parent that is a list": (message([[], {}, {}], parent_id=[SECRET]), "a header that Celery reads"),
     "a chain in a header": (message([[], {}, None], chain=[SECRET]), "a header that Celery reads"),
@@ -145,7 +145,10 @@ def test_no_message_ends_the_worker_or_comes_back_and_each_leaves_its_reason(sys
     assert worker.process.poll() is None
     said = [note["error"]["message"] for note in notes]
     assert [name for name, (_, says) in NOTED.items() if not any(says in text for text in said)] == []
-    assert len(notes) == len(NOTED)
+    assert len([note for note in notes if note["kind"] != "unknown"]) == len(NOTED)
+    unknown = [note["error"]["message"] for note in notes if note["kind"] == "unknown"]
+    assert {text.partition(" known: ")[0] for text in unknown} == {"there is no such task;"}
+    assert len(unknown) == 7  # four came with an id; of the others those with the same body are the same
     events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith("{")]  # not Celery's banner
     assert "Traceback" not in log
     assert events.count("message.unreadable") == sum(event == "message.unreadable" for _, event in LOGGED.values())

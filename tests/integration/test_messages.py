@@ -1,5 +1,6 @@
 """What becomes of messages that other services send, the wrong ones too."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,8 @@ from bson import ObjectId
 from deployment import Deployment
 from waiting import wait_until
 
-from compliance.jobs.job import RequestId
+from compliance.errors import InvalidPayload
+from compliance.jobs.job import Prefix, RequestId
 from worker.attempt import MAX_TAKEOVERS
 from worker.intake import Message, receive, submit
 from worker.tasks import JOBS
@@ -54,6 +56,39 @@ def test_a_wrong_message_is_refused_with_a_reason_and_without_its_values(
 @pytest.mark.parametrize("request_id", [SECRET, "", "x" * 129, "tab\there", "ümlaut"])
 def test_a_request_id_that_cannot_be_shown_is_refused(deployment: Deployment, request_id: str) -> None:
     assert "request_id" in refused(deployment, "erasure.request", {"subject_id": str(ObjectId())}, request_id)
+
+
+@pytest.mark.parametrize("prefix", Prefix)
+def test_a_request_id_of_ours_is_refused_from_any_sender_and_stays_free(deployment: Deployment, prefix: str) -> None:
+    request_id, services = f"{prefix}1", deployment.services()
+    receive(message("audit.verify", {}, request_id), services=services)
+    with pytest.raises(InvalidPayload, match="must not begin with schedule:"):
+        submit(JOBS["audit.verify"], {}, request_id=request_id, origin="cli", services=services)
+
+    (note,) = deployment.admin.compliance["jobs"].find()
+    assert "must not begin with schedule:" in note["error"]["message"]
+    assert deployment.entries(action="audit.verified") == []
+    if prefix is not Prefix.REFUSED:  # a note may stand under the id of another one
+        assert note["_id"].startswith("refused-")
+
+
+def test_a_doorbell_for_a_recorded_job_of_ours_is_heard(deployment: Deployment) -> None:
+    services = deployment.services()
+    submit(JOBS["audit.verify"], {}, request_id="watch-1", origin="watcher", services=services)
+    receive(message("health.check", {}, "watch-1"), services=services)
+    before = services.ledger.find("watch-1")
+    receive(message("audit.verify", {}, "watch-1"), services=services)
+    job = services.ledger.find("watch-1")
+
+    assert [found and found.state for found in (before, job)] == ["queued", "done"]
+
+
+def test_the_note_about_a_wrong_request_id_stands_under_the_id_of_the_message(deployment: Deployment) -> None:
+    for request_id in ("", "schedule:x:1"):
+        wrong = replace(message("audit.verify", {}, request_id), message_id=f"m-{len(request_id)}")
+        receive(wrong, services=deployment.services())
+
+    assert {note["_id"] for note in deployment.admin.compliance["jobs"].find({"refused": True})} == {"m-0", "m-12"}
 
 
 def test_a_refused_message_never_touches_the_job_of_the_same_id(deployment: Deployment) -> None:

@@ -14,10 +14,11 @@ from faults import Died, mortal
 from structlog.testing import capture_logs
 from waiting import wait_until
 
-from compliance.errors import ConfigurationError
+from compliance.errors import ConfigurationError, RequestConflict
 from compliance.mongo import Databases
 from compliance.roles import Role
 from compliance.settings import SCHEDULES as PACKAGED
+from worker import due
 from worker.due import find_standings, request_due
 from worker.intake import submit
 from worker.resume import sweep
@@ -188,17 +189,25 @@ def rows(admin: Databases) -> list[dict[str, Any]]:
     return list(admin.compliance["schedules"].find({}, sort={"_id": 1}))
 
 
-def test_a_request_id_that_somebody_else_used_costs_one_slot_and_stops_no_other(deployment: Deployment) -> None:
+def test_a_request_id_that_somebody_else_used_costs_one_slot_and_stops_no_other(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = schedule(name="other")
     begin(deployment, schedule(), other)
     values = {"package": "p", "collection": "users"}
-    submit(JOBS["import.run"], values, request_id=newest_slot(deployment), origin="cli", services=deployment.services())
+    slot, services = newest_slot(deployment), deployment.services()
+    submit(JOBS["import.run"], values, request_id=slot, origin="schedule", services=services)
+    reported: list[BaseException] = []
+    monkeypatch.setattr(due, "report_error", lambda error, **_: reported.append(error))
     with capture_logs() as logs:
         asked = [job.request_id for job in request_due([schedule(), other], deployment.services())]
         again = request_due([schedule(), other], deployment.services())
 
     assert (len(asked), again) == (1, [])
     assert [line["error"] for line in logs if line["event"] == "schedule.refused"] == ["RequestConflict"]
+    (entry,) = deployment.entries(action="schedule.refused")
+    assert (entry["request_id"], entry["outcome"], entry["details"]) == (slot, "denied", {"code": "RequestConflict"})
+    assert [type(error) for error in reported] == [RequestConflict]
 
 
 def test_the_sweep_publishes_what_a_schedule_asks_for(deployment: Deployment, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+import kombu
 import pytest
 from celery import Celery, signals
 from celery.app.trace import build_tracer
@@ -15,12 +16,13 @@ from structlog.testing import capture_logs
 
 from compliance.clock import SystemClock
 from compliance.errors import ConfigurationError, StoreUnavailable
-from compliance.jobs.job import Job, RequestId, State
+from compliance.jobs.job import Job, RequestId, State, to_stand_in
 from compliance.settings import Settings
 from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher, refuse_unknown_tasks
 from worker.client import sign
-from worker.consumer import CarefulConsumer
+from worker.consumer import REFUSE, CarefulConsumer
 from worker.envelope import fault_of
+from worker.intake import UNKNOWN
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import Services
@@ -37,12 +39,24 @@ SIGNALS = (
 )
 
 
+Refused = tuple[str, str, str]
+"""Kind, id and class of error of a note."""
+
+
 class Recorder:
     """A ledger that keeps what it is told; every job is done already."""
 
     def __init__(self) -> None:
         self.recorded: list[tuple[str, str, dict[str, Any]]] = []
+        self.refused: list[Refused] = []
         self.error: Exception | None = None
+
+    @property
+    def jobs(self) -> Any:
+        return SimpleNamespace(find_one=lambda *_, **__: None, insert_one=self._refuse)
+
+    def _refuse(self, note: dict[str, Any], **_: Any) -> None:
+        self.refused.append((note["kind"], note["_id"], note["error"]["code"]))
 
     def record(self, request_id: RequestId, *, kind: str, payload: dict[str, Any], **_: Any) -> Job:
         if self.error is not None:
@@ -62,7 +76,10 @@ def app(ledger: Recorder) -> Iterator[Celery]:
     """An application on a broker in memory, with a ledger that only records."""
     before = {signal: list(signal.receivers or ()) for signal in SIGNALS}
     clock = SimpleNamespace(now=lambda: datetime(2026, 3, 31, tzinfo=UTC))
-    services = cast("Services", SimpleNamespace(ledger=ledger, clock=clock, keyring=None))
+    databases = SimpleNamespace(transact=lambda work: work(None))
+    log = SimpleNamespace(holds=lambda *_, **__: False, append=lambda *_, **__: None)
+    found = SimpleNamespace(ledger=ledger, clock=clock, keyring=None, databases=databases, log=log)
+    services = cast("Services", found)
     yield create_app(Settings(), broker_url="memory://", build=lambda _app, _stop: services, check=lambda _: None)
     for signal, receivers in before.items():
         signal.receivers = receivers
@@ -81,7 +98,8 @@ def test_only_json_is_accepted_and_sent(app: Celery) -> None:
 def test_every_queue_is_declared_and_every_job_is_routed(app: Celery) -> None:
     assert {queue.name for queue in app.conf.task_queues} == set(QUEUES)
     assert app.conf.task_routes == {kind.task: {"queue": kind.queue} for kind in JOBS.values()} | {
-        SWEEP: {"queue": "compliance.health"}
+        SWEEP: {"queue": "compliance.health"},
+        REFUSE: {"queue": "compliance.health"},
     }
     assert not app.conf.task_create_missing_queues
 
@@ -89,7 +107,7 @@ def test_every_queue_is_declared_and_every_job_is_routed(app: Celery) -> None:
 def test_every_job_kind_is_a_task_and_nothing_else_of_ours_is(app: Celery) -> None:
     ours = {name for name in app.tasks if not name.startswith("celery.")}
 
-    assert ours == {SWEEP, *(kind.task for kind in JOBS.values())}
+    assert ours == {SWEEP, REFUSE, *(kind.task for kind in JOBS.values())}
 
 
 def test_a_message_outlives_its_worker_and_results_are_kept_in_the_ledger_only(app: Celery) -> None:
@@ -164,11 +182,59 @@ def test_the_request_id_of_a_message_is_the_key_of_its_job(app: Celery, ledger: 
     assert ledger.recorded == [("r-7", "audit.verify", {})]
 
 
-@pytest.mark.parametrize("absent", [{}, {"request_id": None}, {"request_id": ""}])
+@pytest.mark.parametrize("absent", [{}, {"request_id": None}])
 def test_without_a_request_id_celerys_own_counts(app: Celery, ledger: Recorder, absent: dict[str, Any]) -> None:
     deliver(app, "compliance.audit.verify", **absent)
 
     assert ledger.recorded == [("celery-id", "audit.verify", {})]
+
+
+@pytest.mark.parametrize("wrong", ["", 0, False, []])
+def test_a_wrong_request_id_is_refused_and_not_replaced_by_celerys_own(
+    app: Celery, ledger: Recorder, wrong: Any
+) -> None:
+    deliver(app, "compliance.audit.verify", request_id=wrong)
+
+    assert (ledger.recorded, ledger.refused) == ([], [("audit.verify", "celery-id", "InvalidPayload")])
+
+
+def test_the_task_for_what_does_not_exist_records_that_under_the_request_id(app: Celery, ledger: Recorder) -> None:
+    deliver(app, REFUSE, request_id="r-7")
+    deliver(app, REFUSE, subject_id=SECRET)
+    deliver(app, REFUSE, request_id="schedule:nightly-audit:2026-03-31T03:30:00Z")
+
+    assert ledger.refused == [(UNKNOWN, "r-7", "UnknownName"), *[(UNKNOWN, "celery-id", "UnknownName")] * 2]
+
+
+def prepared(app: Celery, **headers: Any) -> tuple[kombu.Message, list[Any]]:
+    """Return a message with a body that cannot be read as it is when Celery gets it, and the log."""
+    message = kombu.Message(
+        body=b"{",
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers=headers,
+        delivery_info={"routing_key": SECRET},
+    )
+    consumer = cast("Any", SimpleNamespace(app=app, strategies=app.tasks))
+    with capture_logs() as logs:
+        CarefulConsumer._prepare(consumer, message)
+    return message, [*logs]
+
+
+def test_a_body_that_cannot_be_read_has_the_same_id_at_each_delivery(app: Celery) -> None:
+    named, _ = prepared(app, task="compliance.audit.verify", id="m-1")
+    unnamed, again = (prepared(app, task="compliance.audit.verify", id=SECRET)[0] for _ in range(2))
+
+    assert named.headers["id"] == "m-1"
+    assert unnamed.headers["id"] == again.headers["id"] == to_stand_in(b"{")
+
+
+def test_a_message_for_no_task_of_ours_goes_to_the_task_that_records_that(app: Celery) -> None:
+    message, logs = prepared(app, task=SECRET, id="m-1")
+
+    assert (message.headers["task"], message.headers["id"]) == (REFUSE, "m-1")
+    assert [(line["event"], line["queue"]) for line in logs] == [("message.unknown_task", "(not known)")]
+    assert SECRET not in str(logs)
 
 
 def test_a_message_of_a_plain_client_travels_to_the_ledger(app: Celery, ledger: Recorder) -> None:

@@ -180,11 +180,11 @@ def test_our_error_lines_are_grouped_by_their_event_and_keep_their_fields_here(
     sentry: Caught, log_lines: io.StringIO
 ) -> None:
     for number in range(2):
-        structlog.get_logger("ours").error("schedule.refused", request_id=f"r-{number}", note=PERSON)
+        structlog.get_logger("ours").error("health.failed", request_id=f"r-{number}", note=PERSON)
     events = sent(sentry)
 
-    assert [event["logentry"] for event in events] == [{"message": "schedule.refused"}] * 2
-    assert [event["fingerprint"] for event in events] == [["schedule.refused", ""]] * 2
+    assert [event["logentry"] for event in events] == [{"message": "health.failed"}] * 2
+    assert [event["fingerprint"] for event in events] == [["health.failed", ""]] * 2
     assert PERSON not in "".join(sentry.sent)
 
 

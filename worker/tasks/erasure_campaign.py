@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from compliance.audit.entry import Entry
-from compliance.jobs.job import Job
+from compliance.jobs.job import Job, Prefix
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
 from worker.intake import submit
@@ -35,7 +35,7 @@ def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> No
             submit(
                 kind,
                 {"subject_id": subject_id},
-                request_id=f"campaign-{digest}/{number}",
+                request_id=f"{Prefix.CAMPAIGN}{digest}/{number}",
                 origin="campaign",
                 services=services,
                 session=session,

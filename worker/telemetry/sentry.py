@@ -42,7 +42,7 @@ CHECK_IN_FIELDS = (
 )
 FRAME_FIELDS = ("filename", "abs_path", "function", "module", "lineno", "in_app")
 # Their errors are reported by ``report_error``, with a stack; the log line would be a second issue for each.
-REPORTED_EVENTS = ("job.crashed", "task.crashed", "watch.history_lost")
+REPORTED_EVENTS = ("job.crashed", "schedule.refused", "task.crashed", "watch.history_lost")
 
 Status = Literal["in_progress", "ok", "error"]
 
