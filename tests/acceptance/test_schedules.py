@@ -14,6 +14,7 @@ from system import System
 from worker.processes import run_processes
 
 EVERY_SECONDS = 2
+DUE_DATES = {"_id": {"$regex": "^due-dates "}}
 
 
 def write(system: System, *entries: dict[str, Any]) -> str:
@@ -106,8 +107,8 @@ def test_an_overdue_request_reaches_the_person_on_call(system: System) -> None:
     path = write(system, every | {"payload": {"checks": ["overdue"], "cause": "schedule"}})
     system.start("worker", "beat", COMPLIANCE_SCHEDULES=path)
     schedules = admin.compliance["schedules"]
-    system.wait_for(lambda: schedules.count_documents({}), "the schedule is known")
-    schedules.update_one({}, {"$set": {"since": admin.server_time() - timedelta(days=3)}})
+    system.wait_for(lambda: schedules.count_documents(DUE_DATES), "the schedule is known")
+    schedules.update_one(DUE_DATES, {"$set": {"since": admin.server_time() - timedelta(days=3)}})
     system.wait_for(lambda: system.sentry.envelopes, "Sentry hears of it")
     log = (system.home / "worker.log").read_text()
     lines = [json.loads(line) for line in log.splitlines() if '"health.failed"' in line]
