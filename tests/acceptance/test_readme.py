@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from system import BIN, running_up
 
 from worker.embedded import find_stack
@@ -18,12 +19,13 @@ def commands() -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+@pytest.mark.timeout(300)  # every command of the README, one process after the other
 def test_every_command_of_the_tour_works_against_compliance_up(tmp_path: Path) -> None:
     environ = {"PATH": f"{BIN}:{os.defpath}", "COMPLIANCE_HOME": str(tmp_path), "COMPLIANCE_SWEEP_SECONDS": "1"}
     script = "set -eux\n" + "\n".join(commands())
     with running_up(tmp_path, environ):
         done = subprocess.run(
-            ["/bin/bash", "-c", script], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+            ["/bin/bash", "-c", script], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
         )
 
     assert len(commands()) > 8
