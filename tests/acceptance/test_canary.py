@@ -24,7 +24,7 @@ from worker.embedded.ports import pick_port
 
 pytestmark = pytest.mark.timeout(400)
 
-WRONG = 12  # messages of ``send_wrong`` that are refused; the task of one is not known
+WRONG = 13  # messages of ``send_wrong``; each leaves a note
 ERASURE, CONSENT, BULK = "compliance.erasure.request", "compliance.consent.update", "compliance.export.run"
 
 
