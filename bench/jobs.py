@@ -156,7 +156,7 @@ class LedgerCosts:
         """Record, find, claim and hand back one job."""
         request_id = next(self.names)
         now = datetime.now(UTC)
-        self.ledger.record(request_id, kind="health.check", payload={}, origin="bench", now=now)
+        self.ledger.record(new_document(request_id, kind="health.check", payload={}, origin="bench", now=now))
         self.ledger.most_urgent("health.check", limit=20)
         claim = self.ledger.claim(request_id, owner="bench", lease=LEASE)
         if claim is None:

@@ -16,6 +16,7 @@ from pymongo import ASCENDING
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
 from compliance.errors import LockHeld
+from compliance.jobs.document import new_document
 from compliance.jobs.job import RequestId
 from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Run, heartbeat
@@ -68,7 +69,7 @@ def lease(
         LockHeld: When somebody else runs migrations; the message says who, and until when the lease lasts.
     """
     ledger = Ledger(databases, LEASE)
-    ledger.record(LEASE_ID, kind="migration.lease", payload={}, origin="migrations", now=clock.now())
+    ledger.record(new_document(LEASE_ID, kind="migration.lease", payload={}, origin="migrations", now=clock.now()))
     claim = ledger.claim(LEASE_ID, owner=owner, lease=length)
     if claim is None:
         with driver_errors():

@@ -36,7 +36,7 @@ from compliance.jobs.job import (
     to_request_id,
     to_stand_in,
 )
-from compliance.mongo import Session
+from compliance.mongo import Document, Session
 from worker.attempt import carry_out_at_once, carry_out_most_urgent, describe, job_entry
 from worker.job import JobKind, Moment, Payload, parse, validate
 from worker.services import Progress, Services
@@ -102,6 +102,19 @@ class Admitted:
     def stored(self) -> dict[str, Any]:
         """The payload as the ledger holds it."""
         return self.payload.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def document(self) -> Document:
+        """The job as it is recorded."""
+        return new_document(
+            self.request_id,
+            kind=self.kind.name,
+            payload=self.stored,
+            origin=self.origin,
+            now=self.received_at,
+            terms=self.terms,
+            locks=self.locks,
+        )
 
 
 def admit(message: Message, services: Services) -> Admitted:
@@ -177,16 +190,7 @@ def submit(
 
 def record(admitted: Admitted, services: Services, *, session: Session | None = None) -> Job:
     """Make an admitted message durable; see ``submit``."""
-    return services.ledger.record(
-        admitted.request_id,
-        kind=admitted.kind.name,
-        payload=admitted.stored,
-        origin=admitted.origin,
-        now=admitted.received_at,
-        terms=admitted.terms,
-        locks=admitted.locks,
-        session=session,
-    )
+    return services.ledger.record(admitted.document, session=session)
 
 
 def receive(message: Message, *, services: Services, on_progress: Progress = lambda _: None) -> None:
@@ -256,16 +260,7 @@ def _carry_out_at_once(message: Message, admitted: Admitted, services: Services)
     # A message that was delivered before may have killed its worker: it is recorded first, so that this is counted.
     if not message.kind.is_small or message.is_repeat:
         return False
-    document = new_document(
-        admitted.request_id,
-        kind=admitted.kind.name,
-        payload=admitted.stored,
-        origin=admitted.origin,
-        now=admitted.received_at,
-        terms=admitted.terms,
-        locks=admitted.locks,
-    )
-    return carry_out_at_once(message.kind, document, services)
+    return carry_out_at_once(message.kind, admitted.document, services)
 
 
 def refuse(message: Message, error: ComplianceError, services: Services) -> None:

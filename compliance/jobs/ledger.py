@@ -16,8 +16,8 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, ExecutionTimeout, NetworkTimeout
 
 from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable
-from compliance.jobs.document import DEFAULT, from_document, new_document, payload_hash
-from compliance.jobs.job import Ask, Job, Payload, RequestId, State, Terms
+from compliance.jobs.document import from_document, payload_hash
+from compliance.jobs.job import Ask, Job, Payload, RequestId, State
 from compliance.mongo import Databases, Document, Session, driver_errors
 
 JOBS = "jobs"
@@ -48,36 +48,17 @@ class Ledger:
         """The collection itself."""
         return self.databases.compliance[self.collection]
 
-    def record(
-        self,
-        request_id: RequestId,
-        *,
-        kind: str,
-        payload: Payload,
-        origin: str,
-        now: datetime,
-        terms: Terms = DEFAULT,
-        locks: tuple[str, ...] = (),
-        session: Session | None = None,
-    ) -> Job:
-        """Make the job of *request_id* durable and return it; the same request twice is one job.
+    def record(self, document: Document, *, session: Session | None = None) -> Job:
+        """Make a job durable and return it; the same request twice is one job.
 
         Args:
-            request_id: The idempotency key.
-            kind: The kind of work.
-            payload: Validated; ids only.
-            origin: Where it came from, see ``Job``.
-            now: When it was received.
-            terms: How urgent it is; those of the first request stand.
-            locks: What it must have alone while it runs.
+            document: The job as ``new_document`` makes it; of a repeated request, that of the first one stands.
             session: The transaction to record it in, if any.
 
         Raises:
-            RequestConflict: When the request id came before with another kind or payload.
+            RequestConflict: When its request id came before with another kind or payload.
         """
-        document = new_document(
-            request_id, kind=kind, payload=payload, origin=origin, now=now, terms=terms, locks=locks
-        )
+        request_id, kind = document["_id"], document["kind"]
         with driver_errors(session):
             try:
                 stored = self.jobs.find_one_and_update(

@@ -19,6 +19,7 @@ from pymongo.write_concern import WriteConcern
 from compliance.audit.entry import Entry, to_document
 from compliance.audit.verify import verify
 from compliance.errors import ConfigurationError, DuplicateEntry, StepRefused
+from compliance.jobs.document import new_document
 from compliance.jobs.job import to_request_id
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Document, Session, open_client
@@ -276,7 +277,8 @@ def test_entries_can_be_added_and_read(empty: Deployment, role: Role) -> None:
 
 def claimed(deployment: Deployment, request_id: str = "r-1") -> Run:
     services = deployment.services()
-    recorded = services.ledger.record(to_request_id(request_id), kind="k", payload={}, origin="test", now=NOON)
+    document = new_document(to_request_id(request_id), kind="k", payload={}, origin="test", now=NOON)
+    recorded = services.ledger.record(document)
     claim = services.ledger.claim(recorded.request_id, owner="test", lease=timedelta(seconds=30))
     assert claim is not None
     return Run(claim=claim, ledger=services.ledger, log=services.log, clock=services.clock)

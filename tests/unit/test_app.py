@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from compliance.clock import SystemClock
 from compliance.errors import ConfigurationError, StoreUnavailable
+from compliance.jobs.document import from_document
 from compliance.jobs.job import Job, RequestId, State, to_stand_in
 from compliance.settings import Settings
 from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher, refuse_unknown_tasks
@@ -58,12 +59,11 @@ class Recorder:
     def _refuse(self, note: dict[str, Any], **_: Any) -> None:
         self.refused.append((note["kind"], note["_id"], note["error"]["code"]))
 
-    def record(self, request_id: RequestId, *, kind: str, payload: dict[str, Any], **_: Any) -> Job:
+    def record(self, document: dict[str, Any], **_: Any) -> Job:
         if self.error is not None:
             raise self.error
-        self.recorded.append((request_id, kind, payload))
-        now = datetime(2026, 3, 31, tzinfo=UTC)
-        return Job(request_id=request_id, kind=kind, payload=payload, state=State.DONE, created_at=now)
+        self.recorded.append((document["_id"], document["kind"], document["payload"]))
+        return from_document(document | {"state": State.DONE.value})
 
 
 @pytest.fixture
