@@ -95,6 +95,7 @@ class Admitted:
     payload: Payload
     origin: str
     received_at: datetime
+    sender: str | None
     terms: Terms
     locks: tuple[str, ...]
 
@@ -112,13 +113,19 @@ class Admitted:
             payload=self.stored,
             origin=self.origin,
             now=self.received_at,
+            sender=self.sender,
             terms=self.terms,
             locks=self.locks,
         )
 
 
-def admit(message: Message, services: Services) -> Admitted:
+def admit(message: Message, services: Services, *, sender: str | None = None) -> Admitted:
     """Look whether *message* can become a job; nothing is recorded.
+
+    Args:
+        message: The request.
+        services: The services.
+        sender: The service that was proven to ask, see ``Job``; never ``Message.seal``, which anybody can write.
 
     Raises:
         InvalidPayload: With every fault by field.
@@ -137,6 +144,7 @@ def admit(message: Message, services: Services) -> Admitted:
         payload=payload,
         origin=message.origin,
         received_at=now,
+        sender=sender,
         terms=Terms(priority=urgency.priority, deadline=deadline, trace_id=trace_id(message.traceparent)),
         locks=payload.locks(subjects),
     )
@@ -174,9 +182,19 @@ def submit(
     request_id: str,
     origin: str,
     services: Services,
+    sender: str | None = None,
     session: Session | None = None,
 ) -> Job:
     """Make a job durable and return it: the same request twice is one job.
+
+    Args:
+        kind: The kind of work.
+        values: See ``Message``.
+        request_id: The idempotency key.
+        origin: Which way it came, see ``Job``.
+        services: The services.
+        sender: The service that was proven to ask, see ``Job``.
+        session: The transaction to record it in, if any.
 
     Raises:
         InvalidPayload: When *values* or *request_id* do not fit; nothing was recorded.
@@ -185,7 +203,7 @@ def submit(
     if origin not in OWN_ORIGINS:
         refuse_reserved(request_id)
     message = Message(kind=kind, values=values, request_id=request_id, origin=origin)
-    return record(admit(message, services), services, session=session)
+    return record(admit(message, services, sender=sender), services, session=session)
 
 
 def record(admitted: Admitted, services: Services, *, session: Session | None = None) -> Job:
@@ -204,51 +222,53 @@ def receive(message: Message, *, services: Services, on_progress: Progress = lam
         TransientError: Only while the ledger cannot be reached, so that nothing is recorded yet.
     """
     try:
-        recorded = _look_whether_allowed(message, services)
+        sender = _prove_sender(message, services)
+    except (InvalidPayload, UntrustedSender) as error:
+        recorded = _rung(message, services)
         if recorded is None:
-            admitted = admit(message, services)
-            if _carry_out_at_once(message, admitted, services):
-                return
-            recorded = record(admitted, services)
-    except (InvalidPayload, RequestConflict, UntrustedSender) as error:
-        refuse(message, error, services)
-        return
-    carry_out_most_urgent(message.kind, recorded, services=services, on_progress=on_progress)
+            refuse(message, error, services)
+    else:
+        recorded = _take(message, sender, services)
+    if recorded is not None:
+        carry_out_most_urgent(message.kind, recorded, services=services, on_progress=on_progress)
 
 
-def _look_whether_allowed(message: Message, services: Services) -> Job | None:
-    """Return None where the sender may ask; of another sender, the recorded job that the message rings for.
+def _prove_sender(message: Message, services: Services) -> str | None:
+    """Return the service that signed *message*, None where messages need no signature.
 
     Raises:
-        InvalidPayload: When the message could not be read, or asks for something new under a request id of ours.
-        UntrustedSender: When it asks for something new.
+        InvalidPayload: When the message could not be read, or has a request id of ours.
+        UntrustedSender: When it is not signed as it must be.
     """
     if message.fault is not None:
         raise InvalidPayload(message.fault)
+    refuse_reserved(message.request_id)
+    if services.keyring is None:
+        return None
+    return services.keyring.verify(
+        message.seal,
+        message.kind.task,
+        message.values,
+        request_id=str(message.request_id),
+        now=services.clock.now(),
+        window=services.settings.signature_window,
+    )
+
+
+def _take(message: Message, sender: str | None, services: Services) -> Job | None:
+    """Return the job that *message* asks for, None where it is done already, or refused."""
     try:
-        refuse_reserved(message.request_id)
-        _verify(message, services)
-    except (InvalidPayload, UntrustedSender):
-        rung = _rung(message, services)
-        if rung is None:
-            raise
-        return rung
-    return None
-
-
-def _verify(message: Message, services: Services) -> None:
-    if services.keyring is not None:
-        services.keyring.verify(
-            message.seal,
-            message.kind.task,
-            message.values,
-            request_id=str(message.request_id),
-            now=services.clock.now(),
-            window=services.settings.signature_window,
-        )
+        admitted = admit(message, services, sender=sender)
+        return None if _carry_out_at_once(message, admitted, services) else record(admitted, services)
+    except (InvalidPayload, RequestConflict) as error:
+        refuse(message, error, services, sender=sender)
+        return None
 
 
 def _rung(message: Message, services: Services) -> Job | None:
+    """Return the recorded job that *message* only rings for, if that is what it does."""
+    if message.fault is not None:
+        return None
     try:
         admitted = admit(message, services)
     except InvalidPayload:
@@ -263,10 +283,10 @@ def _carry_out_at_once(message: Message, admitted: Admitted, services: Services)
     return carry_out_at_once(message.kind, admitted.document, services)
 
 
-def refuse(message: Message, error: ComplianceError, services: Services) -> None:
+def refuse(message: Message, error: ComplianceError, services: Services, *, sender: str | None = None) -> None:
     """Record a refused message without anything of its payload; see ``Refusal``."""
     note_id = _note_id(message.request_id, message.message_id)
-    _leave(Refusal(message.kind.name, note_id, message.origin, error), services)
+    _leave(Refusal(message.kind.name, note_id, message.origin, error, sender), services)
 
 
 def refuse_unknown(request_id: str, *, message_id: str, known: Iterable[str], services: Services) -> None:
@@ -297,13 +317,14 @@ class Refusal:
     """A note that a message was wrong, in place of its job, and an entry; nothing of its payload.
 
     A job of the same id is left alone. The same message again is the same refusal. A corrected one takes the place of
-    the note.
+    the note. Its sender is named where the signature was good and the rest was not.
     """
 
     kind: str
     request_id: RequestId
     origin: str
     error: ComplianceError
+    sender: str | None = None
 
     def record(self, services: Services, session: Session) -> None:
         """Record it in the transaction of *session*.
@@ -312,7 +333,9 @@ class Refusal:
             DuplicateEntry: When somebody else recorded the same at this moment; the transaction is aborted.
         """
         described, now = describe(self.error), services.clock.now()
-        document = new_document(self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now)
+        document = new_document(
+            self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now, sender=self.sender
+        )
         document |= finished(State.REJECTED, now=now, error=described, refused=True)
         event = f"?{self.kind}?{described['message']}"
         entry = job_entry(self.request_id, event, "message.refused", "denied", described["code"], services)

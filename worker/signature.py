@@ -167,8 +167,8 @@ class Keyring(RootModel[Annotated[dict[ServiceName, Sender], Field(min_length=1)
         request_id: str,
         now: datetime,
         window: timedelta,
-    ) -> None:
-        """Return if a known service sealed this very request lately, and may ask for it.
+    ) -> str:
+        """Return the name of the service that sealed this very request lately, and may ask for it.
 
         Raises:
             UntrustedSender: With the reason, and nothing that the message holds.
@@ -187,6 +187,7 @@ class Keyring(RootModel[Annotated[dict[ServiceName, Sender], Field(min_length=1)
             raise UntrustedSender(f"the signature is from a time more than {AHEAD.total_seconds():.0f} seconds ahead")
         if sender.tasks is not None and task not in sender.tasks:
             raise UntrustedSender(f"{given.service} may not ask for {task}")
+        return given.service
 
 
 def _fits(given: Seal, key: SecretStr, task: str, kwargs: Mapping[str, Any], request_id: str) -> bool:

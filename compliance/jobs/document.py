@@ -2,7 +2,7 @@
 
 Document shape (``<app>_compliance.jobs``)::
 
-    {_id: request_id, kind: str, payload: object, payload_hash: str, origin: str, state: str,
+    {_id: request_id, kind: str, payload: object, payload_hash: str, origin: str, sender: str | null, state: str,
      priority: int, deadline: date | null, trace_id: str | null,
      locks: [str],                        only where there are any; while it runs no other job has one of them
      attempts: int, takeovers: int, fence: int, lease: {owner: str, until: date} | null,
@@ -31,6 +31,7 @@ def new_document(
     payload: Payload,
     origin: str,
     now: datetime,
+    sender: str | None = None,
     terms: Terms = DEFAULT,
     locks: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def new_document(
         "payload": payload,
         "payload_hash": payload_hash(payload),
         "origin": origin,
+        "sender": sender,
         "state": State.QUEUED.value,
         "priority": terms.priority,
         "deadline": terms.deadline,
@@ -86,6 +88,7 @@ def from_document(document: Mapping[str, Any]) -> Job:
         state=State(document["state"]),
         created_at=document["created_at"],
         origin=document.get("origin", ""),
+        sender=document.get("sender"),
         terms=Terms(
             priority=document.get("priority", DEFAULT_PRIORITY),
             deadline=document.get("deadline"),

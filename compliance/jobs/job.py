@@ -81,6 +81,8 @@ class Job:
         kind: The kind of work, such as ``erasure.request``.
         payload: Ids only, validated by the kind's model.
         origin: Where it came from: ``celery``, ``cli``, ``outbox``, ``watcher``, ``campaign`` or ``schedule``.
+        sender: The service that was proven to ask, by the signature of the message that was recorded first; the jobs of
+            a campaign have that of the campaign. None where nobody proved it: a name that was only claimed is not kept.
         terms: How urgent it is.
         locks: Names of what it must have alone while it runs.
         takeovers: Workers in a row that vanished without committing anything.
@@ -98,6 +100,7 @@ class Job:
     state: State
     created_at: datetime
     origin: str = ""
+    sender: str | None = None
     terms: Terms = Terms()
     locks: tuple[str, ...] = ()
     attempts: int = 0

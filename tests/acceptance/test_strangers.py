@@ -213,6 +213,7 @@ def test_where_messages_are_signed_only_those_of_known_services_are_carried_out(
     assert {entry["details"]["code"] for entry in system.deployment.entries(action="message.refused")} == {
         "UntrustedSender"
     }
+    assert json.loads(system.compliance("jobs", "show", "signed", "--json"))["sender"] == "crm"
     person = str(system.seeded.subjects[0])
     system.compliance("erasure", "request", person, "--request-id", "by-command", "--wait")
 

@@ -77,7 +77,7 @@ def test_another_one_is_refused_recorded_and_not_tried_again(
 ) -> None:
     receive(message(**changes), services=signed)
 
-    (note,) = deployment.admin.compliance["jobs"].find()
+    (note,) = deployment.admin.compliance["jobs"].find({"sender": None})
     (entry,) = deployment.entries(action="message.refused")
     assert (note["refused"], note["state"], note["payload"]) == (True, "rejected", {})
     assert (note["error"]["code"], entry["details"]) == ("UntrustedSender", {"code": "UntrustedSender"})
@@ -93,6 +93,47 @@ def test_a_service_may_ask_only_for_its_tasks(signed: Services) -> None:
 
     assert (job := job_of(signed)) is not None
     assert (job.error or {})["message"] == "shop may not ask for compliance.audit.verify"
+    assert job.sender is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "state"),
+    [
+        (VERIFY, {}, "done"),
+        (replace(JOBS["audit.heartbeat"], is_small=True), {}, "done"),
+        (VERIFY, {"nonsense": 1}, "rejected"),
+    ],
+    ids=["under a lease", "at once", "refused"],
+)
+def test_the_job_says_which_service_was_proven_to_ask(
+    signed: Services, kind: JobKind, values: dict[str, Any], state: str
+) -> None:
+    receive(message(kind, values), services=signed)
+
+    assert (job := job_of(signed)) is not None
+    assert (job.sender, job.state) == ("crm", state)
+
+
+def test_a_service_that_nobody_verified_is_not_named(deployment: Deployment) -> None:
+    receive(message(), services=deployment.services())
+
+    assert (job := job_of(deployment.services())) is not None
+    assert (job.state, job.sender) == ("done", None)
+
+
+def test_who_repeats_a_request_does_not_become_its_sender(signed: Services) -> None:
+    submit(VERIFY, {}, request_id="r-1", origin="cli", services=signed)
+    receive(message(), services=signed)
+
+    assert (job := job_of(signed)) is not None
+    assert (job.state, job.sender) == ("done", None)
+
+
+def test_the_requests_of_a_campaign_have_its_sender(deployment: Deployment, signed: Services) -> None:
+    receive(message(JOBS["erasure.campaign"], {"subject_ids": [PERSON, str(ObjectId())]}), services=signed)
+
+    senders = [stored["sender"] for stored in deployment.admin.compliance["jobs"].find({"kind": ERASURE.name})]
+    assert senders == ["crm", "crm"]
 
 
 def test_a_sound_message_takes_the_place_of_a_forged_one(signed: Services) -> None:

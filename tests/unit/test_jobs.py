@@ -81,7 +81,9 @@ def test_another_payload_has_another_hash(first: dict[str, Any], second: dict[st
 
 def test_a_new_job_is_read_back_as_it_was_asked_for(moment: datetime) -> None:
     payload = VALID["erasure.request"]
-    document = new_document(RequestId("r-1"), kind="erasure.request", payload=payload, origin="cli", now=moment)
+    document = new_document(
+        RequestId("r-1"), kind="erasure.request", payload=payload, origin="celery", now=moment, sender="crm"
+    )
 
     assert from_document(document) == Job(
         request_id=RequestId("r-1"),
@@ -89,8 +91,16 @@ def test_a_new_job_is_read_back_as_it_was_asked_for(moment: datetime) -> None:
         payload=payload,
         state=State.QUEUED,
         created_at=moment,
-        origin="cli",
+        origin="celery",
+        sender="crm",
     )
+
+
+def test_a_job_that_was_recorded_before_senders_were_has_none(moment: datetime) -> None:
+    document = new_document(RequestId("r-1"), kind="audit.verify", payload={}, origin="cli", now=moment)
+    del document["sender"]
+
+    assert from_document(document).sender is None
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - set(FINAL)))

@@ -46,13 +46,13 @@ def sealed(service: str = "crm", key: str = KEY, at: datetime = NOW, **changes: 
     )
 
 
-def verify(given_seal: Seal | None, *, kwargs: Mapping[str, Any] = KWARGS, now: datetime = NOW) -> None:
-    KEYRING.verify(given_seal, TASK, kwargs, request_id="r-1", now=now, window=DAY)
+def verify(given_seal: Seal | None, *, kwargs: Mapping[str, Any] = KWARGS, now: datetime = NOW) -> str:
+    return KEYRING.verify(given_seal, TASK, kwargs, request_id="r-1", now=now, window=DAY)
 
 
 @pytest.mark.parametrize("key", [OLD, KEY])
-def test_each_key_of_a_service_is_good(key: str) -> None:
-    verify(sealed(key=key))
+def test_each_key_of_a_service_is_good_and_proves_its_name(key: str) -> None:
+    assert verify(sealed(key=key)) == "crm"
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def describe(job: Job) -> dict[str, Any]:
         "request_id": job.request_id,
         "kind": job.kind,
         "state": job.state.value,
+        "sender": job.sender,
         "attempts": job.attempts,
         "priority": job.terms.priority,
         "deadline": job.terms.deadline,

@@ -38,6 +38,7 @@ def erasure_campaign(payload: EraseSubjects, run: Run, services: Services) -> No
                 request_id=f"{Prefix.CAMPAIGN}{digest}/{number}",
                 origin="campaign",
                 services=services,
+                sender=run.job.sender,
                 session=session,
             )
             for number, subject_id in enumerate(subjects)
