@@ -1,6 +1,9 @@
 """What commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -11,6 +14,9 @@ from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.cli import Runtime
 from worker.cli import runtime as module
+from worker.services import Services
+
+THREADS = 8
 
 
 @pytest.fixture
@@ -18,26 +24,66 @@ def job(moment: Any) -> Job:
     return Job(request_id=RequestId("r-1"), kind="audit.verify", payload={}, state=State.QUEUED, created_at=moment)
 
 
-def test_many_jobs_are_published_through_one_application(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application connects signals and holds connections: one for each job would be a leak."""
-    made: list[Celery] = []
-    published: list[Job] = []
+class Applications:
+    """Makes applications, and counts them and what is published.
 
-    def application(_: Addresses) -> Celery:
-        made.append(Celery("test", set_as_current=False))
-        return made[-1]
+    Whoever makes one waits a moment for somebody else to do the same, so that two at once are seen.
+    """
 
-    def publisher(_: Celery) -> Callable[[Job], None]:
-        return published.append
+    def __init__(self) -> None:
+        self.made: list[Celery] = []
+        self.published: list[Job] = []
+        self._at_once = Barrier(2)
 
-    monkeypatch.setattr(module, "publisher", publisher)
+    def __call__(self, _: Addresses) -> Celery:
+        self.made.append(Celery("test", set_as_current=False))
+        with suppress(BrokenBarrierError):
+            self._at_once.wait(0.3)
+        return self.made[-1]
+
+    def publisher(self, _: Celery) -> Callable[[Job], None]:
+        return self.published.append
+
+
+@pytest.fixture
+def applications(monkeypatch: pytest.MonkeyPatch) -> Applications:
+    applications = Applications()
+    monkeypatch.setattr(module, "publisher", applications.publisher)
+    return applications
+
+
+@pytest.fixture
+def services(applications: Applications) -> Iterator[Services]:
     settings = Settings.model_validate(
         {"MONGODB_URI": "mongodb://127.0.0.1:1/?replicaSet=rs0", "REDIS_URL": "redis://127.0.0.1:1/0"}
     )
-    runtime = Runtime(load=lambda _: settings, application=application, environ={})
+    runtime = Runtime(load=lambda _: settings, application=applications, environ={})
     with runtime.services() as services:
-        assert made == []
-        for _ in range(1000):
-            services.publish(job)
+        yield services
 
-    assert (len(made), len(published)) == (1, 1000)
+
+def test_many_jobs_are_published_through_one_application(
+    services: Services, applications: Applications, job: Job
+) -> None:
+    """An application connects signals and holds connections: one for each job would be a leak."""
+    assert applications.made == []
+    for _ in range(1000):
+        services.publish(job)
+
+    assert (len(applications.made), len(applications.published)) == (1, 1000)
+
+
+def test_threads_that_publish_at_once_share_one_application(
+    services: Services, applications: Applications, job: Job
+) -> None:
+    together = Barrier(THREADS)
+
+    def publish() -> None:
+        together.wait(10)
+        services.publish(job)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(publish) for _ in range(THREADS)]:
+            done.result(10)
+
+    assert (len(applications.made), len(applications.published)) == (1, THREADS)

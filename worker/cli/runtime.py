@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from threading import Lock
 from typing import Annotated, Any
 
 import typer
@@ -61,11 +62,17 @@ class Runtime:
             yield services
 
     def _publish(self, addresses: Addresses) -> Callable[[Job], None]:
-        """Return a publisher whose application is made at its first use, for many commands publish nothing."""
+        """Return a publisher whose application is made at its first use, for many commands publish nothing.
+
+        It is made once, also where the threads of the watcher publish for the first time at once.
+        """
+        making = Lock()  # ``cache`` alone may call twice
         make = cache(lambda: publisher(self.application(addresses)))
 
         def publish(job: Job) -> None:
-            make()(job)
+            with making:
+                ring = make()
+            ring(job)
 
         return publish
 
