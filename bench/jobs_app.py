@@ -10,7 +10,7 @@ from compliance.mongo import Session
 from compliance.roles import Role
 from compliance.settings import load_settings
 from worker.addresses import Addresses
-from worker.app import publisher
+from worker.doorbell import publisher
 from worker.main import celery_application
 from worker.services import PerProcess, build_services
 from worker.tasks.consent_update import ConsentUpdate, to_event

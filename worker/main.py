@@ -12,11 +12,13 @@ from compliance.errors import ComplianceError, ExitCode
 from compliance.roles import Role
 from compliance.settings import Settings, load_settings
 from worker.addresses import Addresses
-from worker.app import StopFlag, create_app, publisher
+from worker.app import create_app
 from worker.cli import Runtime, build_cli
+from worker.doorbell import publisher
 from worker.monitor import monitor_of
 from worker.schedule import load_schedules
 from worker.services import Services, build_services
+from worker.signals import StopFlag
 
 FLOWER_CONFIG = Path(__file__).with_name("flowerconfig.py")
 INTERRUPTED = 130

@@ -21,7 +21,7 @@ from waiting import wait_until
 
 from compliance.mongo import UNAUTHORIZED, Databases, Session, open_client
 from compliance.roles import Role
-from worker.app import publisher
+from worker.doorbell import publisher
 from worker.outbox import BATCH_DOCS, MAX_DOCUMENT_BYTES, Outbox
 from worker.resume import AGAIN_AFTER, sweep
 from worker.watcher import watch_all

@@ -19,14 +19,17 @@ from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.jobs.document import from_document
 from compliance.jobs.job import Job, RequestId, State, to_stand_in
 from compliance.settings import Settings
-from worker.app import HIDDEN, HiddenRequest, JobCrashed, StopFlag, create_app, publisher, refuse_unknown_tasks
+from worker.app import create_app, refuse_unknown_tasks
+from worker.celery_tasks import HiddenRequest, JobCrashed
 from worker.client import sign
 from worker.consumer import REFUSE, CarefulConsumer
+from worker.doorbell import HIDDEN, publisher
 from worker.envelope import fault_of
 from worker.intake import UNKNOWN
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import Services
+from worker.signals import StopFlag
 from worker.signature import Keyring
 from worker.tasks import JOBS
 
@@ -137,7 +140,7 @@ def received(connection: Connection, queue: str) -> Any:
 
 
 def test_every_task_hides_its_requests(app: Celery) -> None:
-    assert {app.tasks[kind.task].Request for kind in JOBS.values()} == {"worker.app:HiddenRequest"}
+    assert {app.tasks[kind.task].Request for kind in JOBS.values()} == {"worker.celery_tasks:HiddenRequest"}
 
 
 def test_a_doorbell_rings_on_the_queue_of_its_kind_with_the_request_id(app: Celery) -> None:

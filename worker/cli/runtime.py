@@ -21,7 +21,7 @@ from compliance.jobs.job import FINAL, Job, State
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
-from worker.app import publisher
+from worker.doorbell import publisher
 from worker.intake import submit
 from worker.services import Services, build_services
 from worker.tasks import JOBS

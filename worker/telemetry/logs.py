@@ -51,7 +51,7 @@ def configure_logging(level: str) -> None:
 def cut_quotations(record: logging.LogRecord) -> bool:
     """Take out of *record* what could quote a message: a traceback, and the body that Celery logs when it refuses one.
 
-    The stack of an error goes to Sentry; ``worker.app`` logs it by function and line.
+    The stack of an error goes to Sentry; ``worker.celery_tasks`` logs it by function and line.
     """
     record.exc_info = record.exc_text = None
     if record.name.startswith(QUOTING_LOGGER) and record.levelno >= logging.WARNING:
