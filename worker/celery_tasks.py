@@ -15,8 +15,9 @@ from celery.worker.request import Request
 from compliance.errors import ComplianceError
 from worker import consumer
 from worker.doorbell import HIDDEN
-from worker.intake import REQUEST_ID, UNKNOWN, Message, receive, refuse_unknown
+from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
+from worker.refusal import UNKNOWN, refuse_unknown
 from worker.resume import TASK as SWEEP
 from worker.resume import sweep_in_turn
 from worker.services import PerProcess

@@ -18,8 +18,9 @@ from compliance.mongo import Client as MongoDB
 from compliance.roles import OUTBOX, Role
 from compliance.settings import Settings
 from worker import signature
-from worker.intake import REQUEST_ID, Urgency, no_such_task, with_text_ids
+from worker.intake import REQUEST_ID, Urgency, with_text_ids
 from worker.job import parse, validate
+from worker.refusal import no_such_task
 from worker.tasks import JOBS
 
 __all__ = ["Client", "sign"]

@@ -1,52 +1,38 @@
-"""How a job comes in: every way ends in the same upsert, and a message that is wrong leaves a note."""
+"""How a job comes in: every way ends in the same upsert, and a message that is wrong is refused."""
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from bson import Binary, ObjectId
 from bson.binary import UUID_SUBTYPE
 from pydantic import BaseModel, ConfigDict, Field
 
 from compliance.clock import to_milliseconds
 from compliance.datamap.subject import parse_subject_id, to_text
-from compliance.errors import (
-    ComplianceError,
-    DuplicateEntry,
-    InvalidPayload,
-    RequestConflict,
-    UnknownName,
-    UntrustedSender,
-)
-from compliance.jobs.document import finished, new_document
+from compliance.errors import ComplianceError, InvalidPayload, RequestConflict, UntrustedSender
+from compliance.jobs.document import new_document
 from compliance.jobs.job import (
     DEFAULT_PRIORITY,
     HIGHEST_PRIORITY,
     Job,
-    Prefix,
     RequestId,
-    State,
     Terms,
     refuse_reserved,
     to_request_id,
-    to_stand_in,
 )
 from compliance.mongo import Document, Session
-from worker.attempt import carry_out_at_once, carry_out_most_urgent, describe, job_entry
+from worker.attempt import carry_out_at_once, carry_out_most_urgent
 from worker.job import JobKind, Moment, Payload, parse, validate
+from worker.refusal import Refusal, leave, note_id
 from worker.services import Progress, Services
 from worker.signature import Seal
-from worker.telemetry import metrics
-
-log = structlog.get_logger(__name__)
 
 REQUEST_ID = "request_id"
-UNKNOWN = "unknown"  # the kind of work of a note about what asks for no task of ours
 OWN_ORIGINS = ("schedule", "watcher", "campaign")  # only what comes this way may have a request id of ours
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
@@ -226,7 +212,7 @@ def receive(message: Message, *, services: Services, on_progress: Progress = lam
     except (InvalidPayload, UntrustedSender) as error:
         recorded = _rung(message, services)
         if recorded is None:
-            refuse(message, error, services)
+            _refuse(message, error, services)
     else:
         recorded = _take(message, sender, services)
     if recorded is not None:
@@ -261,7 +247,7 @@ def _take(message: Message, sender: str | None, services: Services) -> Job | Non
         admitted = admit(message, services, sender=sender)
         return None if _carry_out_at_once(message, admitted, services) else record(admitted, services)
     except (InvalidPayload, RequestConflict) as error:
-        refuse(message, error, services, sender=sender)
+        _refuse(message, error, services, sender=sender)
         return None
 
 
@@ -283,76 +269,7 @@ def _carry_out_at_once(message: Message, admitted: Admitted, services: Services)
     return carry_out_at_once(message.kind, admitted.document, services)
 
 
-def refuse(message: Message, error: ComplianceError, services: Services, *, sender: str | None = None) -> None:
+def _refuse(message: Message, error: ComplianceError, services: Services, *, sender: str | None = None) -> None:
     """Record a refused message without anything of its payload; see ``Refusal``."""
-    note_id = _note_id(message.request_id, message.message_id)
-    _leave(Refusal(message.kind.name, note_id, message.origin, error, sender), services)
-
-
-def refuse_unknown(request_id: str, *, message_id: str, known: Iterable[str], services: Services) -> None:
-    """Record a message for no task of ours; see ``Refusal``.
-
-    Raises:
-        TransientError: While nothing can be recorded.
-    """
-    _leave(Refusal(UNKNOWN, _note_id(request_id, message_id), "celery", no_such_task(known)), services)
-
-
-def no_such_task(known: Iterable[str]) -> UnknownName:
-    """Return the error about a task that does not exist, with those that do."""
-    return UnknownName(f"there is no such task; known: {', '.join(sorted(known))}")
-
-
-def _leave(refusal: "Refusal", services: Services) -> None:
-    log.warning("message.refused", kind=refusal.kind, error=type(refusal.error).__name__)
-    metrics.REFUSED.inc(refusal.kind)
-    try:
-        services.databases.transact(lambda session: refusal.record(services, session))
-    except DuplicateEntry:
-        log.info("message.refused_before", kind=refusal.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A note that a message was wrong, in place of its job, and an entry; nothing of its payload.
-
-    A job of the same id is left alone. The same message again is the same refusal. A corrected one takes the place of
-    the note. Its sender is named where the signature was good and the rest was not.
-    """
-
-    kind: str
-    request_id: RequestId
-    origin: str
-    error: ComplianceError
-    sender: str | None = None
-
-    def record(self, services: Services, session: Session) -> None:
-        """Record it in the transaction of *session*.
-
-        Raises:
-            DuplicateEntry: When somebody else recorded the same at this moment; the transaction is aborted.
-        """
-        described, now = describe(self.error), services.clock.now()
-        document = new_document(
-            self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now, sender=self.sender
-        )
-        document |= finished(State.REJECTED, now=now, error=described, refused=True)
-        event = f"?{self.kind}?{described['message']}"
-        entry = job_entry(self.request_id, event, "message.refused", "denied", described["code"], services)
-        if services.ledger.jobs.find_one({"_id": self.request_id}, {"_id": 1}, session=session) is None:
-            services.ledger.jobs.insert_one(document, session=session)
-        if not services.log.holds(entry, session=session):
-            services.log.append(entry, session=session)
-
-
-def _note_id(*given: str) -> RequestId:
-    """Return the first of *given* that a note may stand under, else a stand-in: a job of ours must find its id free."""
-    for value in given:
-        try:
-            usable = to_request_id(value)
-            if not usable.startswith(Prefix.REFUSED):
-                refuse_reserved(usable)
-        except InvalidPayload:
-            continue
-        return usable
-    return to_stand_in("\n".join(map(str, given)).encode(errors="backslashreplace"))
+    request_id = note_id(message.request_id, message.message_id)
+    leave(Refusal(message.kind.name, request_id, message.origin, error, sender), services)

@@ -24,8 +24,9 @@ from compliance.errors import ComplianceError, InvalidPayload, RequestConflict, 
 from compliance.jobs.job import Job, Prefix, RequestId, refuse_reserved, to_request_id
 from compliance.mongo import CODEC, Document, Session, driver_errors
 from compliance.roles import OUTBOX
-from worker.intake import UNKNOWN, Admitted, Message, Refusal, admit, no_such_task, record, with_text_ids
+from worker.intake import Admitted, Message, admit, record, with_text_ids
 from worker.job import JobKind, validate
+from worker.refusal import UNKNOWN, Refusal, no_such_task
 from worker.services import Services
 from worker.tasks import JOBS
 from worker.telemetry import metrics, report_error

@@ -25,7 +25,7 @@ from worker.client import sign
 from worker.consumer import REFUSE, CarefulConsumer
 from worker.doorbell import HIDDEN, publisher
 from worker.envelope import fault_of
-from worker.intake import UNKNOWN
+from worker.refusal import UNKNOWN
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
 from worker.services import Services

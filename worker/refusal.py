@@ -1,0 +1,92 @@
+"""What is left of a message that is wrong: a note in place of its job, and an entry."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from compliance.errors import ComplianceError, DuplicateEntry, InvalidPayload, UnknownName
+from compliance.jobs.document import finished, new_document
+from compliance.jobs.job import Prefix, RequestId, State, refuse_reserved, to_request_id, to_stand_in
+from compliance.mongo import Session
+from worker.attempt import describe, job_entry
+from worker.services import Services
+from worker.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN = "unknown"  # the kind of work of a note about what asks for no task of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A note that a message was wrong, in place of its job, and an entry; nothing of its payload.
+
+    A job of the same id is left alone. The same message again is the same refusal. A corrected one takes the place of
+    the note. Its sender is named where the signature was good and the rest was not.
+    """
+
+    kind: str
+    request_id: RequestId
+    origin: str
+    error: ComplianceError
+    sender: str | None = None
+
+    def record(self, services: Services, session: Session) -> None:
+        """Record it in the transaction of *session*.
+
+        Raises:
+            DuplicateEntry: When somebody else recorded the same at this moment; the transaction is aborted.
+        """
+        described, now = describe(self.error), services.clock.now()
+        document = new_document(
+            self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now, sender=self.sender
+        )
+        document |= finished(State.REJECTED, now=now, error=described, refused=True)
+        event = f"?{self.kind}?{described['message']}"
+        entry = job_entry(self.request_id, event, "message.refused", "denied", described["code"], services)
+        if services.ledger.jobs.find_one({"_id": self.request_id}, {"_id": 1}, session=session) is None:
+            services.ledger.jobs.insert_one(document, session=session)
+        if not services.log.holds(entry, session=session):
+            services.log.append(entry, session=session)
+
+
+def leave(refusal: Refusal, services: Services) -> None:
+    """Record *refusal*, log and count it.
+
+    Raises:
+        TransientError: While nothing can be recorded.
+    """
+    log.warning("message.refused", kind=refusal.kind, error=type(refusal.error).__name__)
+    metrics.REFUSED.inc(refusal.kind)
+    try:
+        services.databases.transact(lambda session: refusal.record(services, session))
+    except DuplicateEntry:
+        log.info("message.refused_before", kind=refusal.kind)
+
+
+def refuse_unknown(request_id: str, *, message_id: str, known: Iterable[str], services: Services) -> None:
+    """Record a message for no task of ours; see ``Refusal``.
+
+    Raises:
+        TransientError: While nothing can be recorded.
+    """
+    leave(Refusal(UNKNOWN, note_id(request_id, message_id), "celery", no_such_task(known)), services)
+
+
+def no_such_task(known: Iterable[str]) -> UnknownName:
+    """Return the error about a task that does not exist, with those that do."""
+    return UnknownName(f"there is no such task; known: {', '.join(sorted(known))}")
+
+
+def note_id(*given: str) -> RequestId:
+    """Return the first of *given* that a note may stand under, else a stand-in: a job of ours must find its id free."""
+    for value in given:
+        try:
+            usable = to_request_id(value)
+            if not usable.startswith(Prefix.REFUSED):
+                refuse_reserved(usable)
+        except InvalidPayload:
+            continue
+        return usable
+    return to_stand_in("\n".join(map(str, given)).encode(errors="backslashreplace"))
