@@ -8,7 +8,7 @@ COMPILE = .venv/bin/uv pip compile -q --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock" pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-storm coverage lint format lock env clean
+.PHONY: help demo test bench bench-audit test-storm coverage lint format lock env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test: ## run the tests (ARGS="tests/unit -k name" for some)
 bench: ## measure what jobs cost, by ratios (ARGS="--help" lists sizes); wants a quiet machine
 	@$(DEV)
 	@.venv/bin/python -m bench.jobs $(ARGS)
+
+bench-audit: ## measure how fast the audit log is verified (ARGS="files --help" lists sizes); wants a quiet machine
+	@$(DEV)
+	@.venv/bin/python -m bench.audit $(or $(ARGS),files)
 
 test-storm: ## run the slow randomised fault injection
 	@$(DEV)

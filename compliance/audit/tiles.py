@@ -10,7 +10,7 @@ Source: C2SP tlog-tiles (Merkle Tree, Partial Tiles, Log entries).
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 
@@ -120,6 +120,36 @@ def grow(size: int, leaves: Iterable[bytes], *, read: TileReader) -> Iterator[tu
         level, start = level + 1, index
 
 
+def stream_tiles(leaves: Iterable[bytes], *, begin: int = 0, read: TileReader) -> Iterator[tuple[Tile, bytes]]:
+    """Yield the tiles, with their bytes, of the tree whose leaf hashes from *begin* on are *leaves*; each tile once.
+
+    A tile comes as soon as it is full, and at the end what is not. Those whose entries are all below *begin* are left
+    out: what is kept proves the rest. Memory grows with the height of the tree only.
+
+    Args:
+        leaves: Leaf hashes.
+        begin: A multiple of 256.
+        read: Gives the tiles of the tree of the first *begin* leaves; asked for one partial tile of each level at most.
+    """
+    rows = list(_rows(begin, read))
+    for leaf in leaves:
+        (node,), level = check_hashes((leaf,)), 0
+        while node:
+            if level == len(rows):
+                rows.append(_Row(0))
+            row = rows[level]
+            row.hashes.append(node)
+            node = b""
+            if len(row.hashes) == WIDTH:
+                yield Tile(level, row.index), b"".join(row.hashes)
+                node = root_of(row.hashes)
+                rows[level] = _Row(row.index + 1)
+            level += 1
+    for level, row in enumerate(rows):
+        if row.hashes:
+            yield Tile(level, row.index, len(row.hashes)), b"".join(row.hashes)
+
+
 def parse_tile(data: bytes, *, width: int) -> list[bytes]:
     """Return the *width* hashes of a tile.
 
@@ -182,6 +212,22 @@ def parse_bundle(data: bytes, *, width: int) -> list[bytes]:
     if len(entries) != width:
         raise MalformedProof(f"a bundle of width {width} has {len(entries)} entries")
     return entries
+
+
+@dataclass(slots=True)
+class _Row:
+    """The tile of one level that is not full yet."""
+
+    index: int
+    hashes: list[bytes] = field(default_factory=list)
+
+
+def _rows(begin: int, read: TileReader) -> Iterator[_Row]:
+    for level in count():
+        index, width = divmod(begin >> (HEIGHT * level), WIDTH)
+        if not index and not width:
+            return
+        yield _Row(index, _hashes(Tile(level, index, width), read) if width else [])
 
 
 def _hashes(tile: Tile, read: TileReader) -> list[bytes]:

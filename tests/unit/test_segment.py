@@ -1,0 +1,663 @@
+"""A segment is written whole or not at all, and whatever is done to its files afterwards is found and named."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compliance.audit.checkpoint import Checkpoint, Policy, sign_checkpoint
+from compliance.audit.keys import KeyType, SigningKey
+from compliance.audit.merkle import leaf_hash, nodes_of, prove_inclusion, root_of, verify_inclusion
+from compliance.audit.segment import Fault, SegmentReport, verify_segment, write_segment
+from compliance.audit.segment import verify as verification
+from compliance.audit.segment import write as writing
+from compliance.audit.segment.bundles import hash_entries, tile_root
+from compliance.audit.tiles import (
+    HEIGHT,
+    Bundle,
+    Tile,
+    bundle_bytes,
+    bundles_between,
+    nodes_in_tiles,
+    parse_bundle,
+    parse_tile,
+    stream_tiles,
+    tiles_between,
+)
+from compliance.errors import InvalidPayload, InvalidProof, MalformedProof
+
+ORIGIN = "example.com/log"
+LOG = SigningKey.from_seed(ORIGIN, b"l" * 32)
+POLICY = Policy(origin=ORIGIN, keys=(LOG.verifier,))
+LONG = 66_000  # three levels, so that tiles above level 1 are there
+LEAVES = [b"%d:" % number + b"e" * (number % 7) for number in range(LONG)]
+HASHES = [leaf_hash(leaf) for leaf in LEAVES]
+NODES = nodes_of(HASHES)
+
+
+def signed(size: int, key: SigningKey = LOG) -> bytes:
+    return sign_checkpoint(Checkpoint(origin=ORIGIN, size=size, root=root_of(HASHES[:size])), [key])
+
+
+def tile_of(tile: Tile) -> bytes:
+    """The tile of the whole tree at that place, or a wider one."""
+    first = tile.index * 256
+    return b"".join(NODES(HEIGHT * tile.level, first + offset) for offset in range(tile.width))
+
+
+def written(folder: Path, size: int, begin: int = 0) -> Path:
+    path = folder / f"log-{size}-{begin}"
+    write_segment(path, leaves=LEAVES[begin:size], checkpoint=signed(size), begin=begin, read=tile_of)
+    return path
+
+
+def files_of(path: Path) -> set[str]:
+    return {found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file()}
+
+
+def verified(path: Path, begin: int = 0) -> SegmentReport:
+    return verify_segment(path, policy=POLICY, begin=begin, processes=1)
+
+
+def faults(path: Path, begin: int = 0) -> list[tuple[Fault, str, int | None]]:
+    return [(found.fault, found.path, found.index) for found in verified(path, begin).findings]
+
+
+def kept_tiles(begin: int, size: int) -> list[Tile]:
+    """Those whose end index, as the specification defines it, is above *begin*."""
+    return [tile for tile in tiles_between(0, size) if (tile.index + 1) * 256 ** (tile.level + 1) > begin]
+
+
+def flip(path: Path, place: int, mask: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= mask
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The segment of 66,000 entries; never changed."""
+    return written(tmp_path_factory.mktemp("long"), LONG)
+
+
+@pytest.fixture(scope="module")
+def range_(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same from entry 65,792 on; never changed."""
+    return written(tmp_path_factory.mktemp("range"), LONG, 65_792)
+
+
+@pytest.fixture
+def copy(long: Path, tmp_path: Path) -> Path:
+    """The segment of 66,000 entries, to be damaged."""
+    return Path(shutil.copytree(long, tmp_path / "copy", copy_function=os.link))
+
+
+@pytest.fixture
+def copied_range(range_: Path, tmp_path: Path) -> Path:
+    """The range, to be damaged."""
+    return Path(shutil.copytree(range_, tmp_path / "range"))
+
+
+def damage(path: Path, content: bytes | None) -> None:
+    """Put *content* in the place of a file whose bytes a link may share."""
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@given(size=st.integers(0, 600), data=st.data())
+def test_what_was_written_verifies_for_every_size_and_range(size: int, data: st.DataObject) -> None:
+    begin = data.draw(st.sampled_from([place for place in (0, 256, 512) if place < size or place == 0]))
+    with TemporaryDirectory() as folder:
+        path = written(Path(folder), size, begin)
+        report = verified(path, begin)
+
+        places = [*kept_tiles(begin, size), *bundles_between(begin, size)]
+        assert (report.findings, report.is_ok, report.entries) == ((), True, size - begin)
+        assert files_of(path) == {"checkpoint", *(place.path for place in places)}
+        assert [found.name for found in Path(folder).iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("begin", [0, 256, 65_280, 65_536, 65_792])
+def test_every_file_of_a_range_holds_what_the_whole_log_holds_there(begin: int, long: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, LONG, begin)
+
+    assert files_of(path) == {"checkpoint", *(tile.path for tile in kept_tiles(begin, LONG))} | {
+        bundle.path for bundle in bundles_between(begin, LONG)
+    }
+    assert [name for name in files_of(path) if (path / name).read_bytes() != (long / name).read_bytes()] == []
+    assert verified(path, begin).is_ok
+
+
+def test_a_range_still_proves_each_of_its_entries(range_: Path) -> None:
+    node = nodes_in_tiles(LONG, read=lambda tile: (range_ / tile.path).read_bytes())
+
+    for index in (65_792, 65_999):
+        proof = prove_inclusion(index, size=LONG, node=node)
+        verify_inclusion(proof, leaf=HASHES[index], index=index, size=LONG, root=root_of(HASHES))
+
+
+def test_the_report_says_who_signed_and_what_was_looked_at(long: Path) -> None:
+    seen: list[int] = []
+
+    report = verify_segment(long, policy=POLICY, processes=1, on_progress=seen.append)
+
+    assert report.signed is not None
+    assert (report.signed.checkpoint.size, report.signed.signatures[0].verifier) == (LONG, LOG.verifier)
+    assert (sum(seen), report.entries, report.begin, len(seen)) == (LONG, LONG, 0, 10)
+
+
+@given(data=st.data())
+def test_every_single_changed_byte_is_found_and_the_file_named(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path = written(Path(folder), 600)
+        name = data.draw(st.sampled_from(sorted(files_of(path))))
+        place = data.draw(st.integers(0, (path / name).stat().st_size - 1))
+        flip(path / name, place, data.draw(st.integers(1, 255)))
+        report = verified(path)
+
+        assert {finding.path for finding in report.findings} == {name}
+        assert not report.is_ok
+
+
+@given(index=st.integers(0, 599), data=st.data())
+def test_a_changed_byte_of_an_entry_names_that_entry_alone(index: int, data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path = written(Path(folder), 600)
+        bundle = Bundle(index // 256, min(256, 600 - index // 256 * 256))
+        entries = parse_bundle((path / bundle.path).read_bytes(), width=bundle.width)
+        place = data.draw(st.integers(0, len(entries[index % 256]) - 1))
+        before = len(bundle_bytes(entries[: index % 256])) if index % 256 else 0
+        flip(path / bundle.path, before + 2 + place)
+
+        assert faults(path) == [(Fault.MODIFIED_ENTRY, bundle.path, index)]
+
+
+@pytest.mark.parametrize(
+    ("change", "index"),
+    [
+        (lambda data: data[:-1], 599),
+        (lambda data: data + b"\0", 599),
+        (lambda data: data + b"\0\0", 599),
+        (lambda data: b"\xff" + data[1:], 512),
+        (lambda data: data[:0], 512),
+        (lambda data: data * 2, 599),
+        (lambda data: data[:2] + bundle_bytes([b"x"]) + data[2:], 512),
+    ],
+    ids=["cut", "byte", "entry", "length", "empty", "twice", "inserted"],
+)
+def test_a_bundle_of_another_form_is_named_with_the_first_entry_in_doubt(
+    change: Callable[[bytes], bytes], index: int, tmp_path: Path
+) -> None:
+    path = written(tmp_path, 600)
+    bundle = path / Bundle(2, 88).path
+    bundle.write_bytes(change(bundle.read_bytes()))
+
+    assert faults(path) == [(Fault.WRONG_BUNDLE, Bundle(2, 88).path, index)]
+
+
+def test_swapped_entries_are_both_named(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    bundle = path / Bundle(1).path
+    entries = parse_bundle(bundle.read_bytes(), width=256)
+    entries[3], entries[9] = entries[9], entries[3]
+    bundle.write_bytes(bundle_bytes(entries))
+
+    assert faults(path) == [
+        (Fault.MODIFIED_ENTRY, Bundle(1).path, 259),
+        (Fault.MODIFIED_ENTRY, Bundle(1).path, 265),
+    ]
+
+
+def test_swapped_bundles_are_both_found(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    first, second = (path / Bundle(index).path for index in range(2))
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+    assert {index for _, _, index in faults(path)} == set(range(512))
+
+
+EVERY_FILE = sorted(
+    {"checkpoint"}
+    | {tile.path for tile in tiles_between(0, LONG) if tile.level}
+    | {
+        Tile(0, 0).path,
+        Tile(0, 257, 208).path,
+        Bundle(0).path,
+        Bundle(255).path,
+        Bundle(257, 208).path,
+    }
+)
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_a_missing_file_is_named_and_nothing_else(name: str, copy: Path) -> None:
+    damage(copy / name, None)
+
+    assert [(fault, path) for fault, path, _ in faults(copy)] == [(Fault.MISSING_FILE, name)]
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_FILE if "entries" not in name and name != "checkpoint"])
+@pytest.mark.parametrize("change", ["first", "last", "short", "long", "empty"])
+def test_a_wrong_tile_is_named_and_nothing_else(name: str, change: str, copy: Path) -> None:
+    data = bytearray((copy / name).read_bytes())
+    if change == "first":
+        data[0] ^= 1
+    elif change == "last":
+        data[-1] ^= 128
+    damage(copy / name, {"short": bytes(data[:-1]), "long": bytes(data) + b"x", "empty": b""}.get(change, bytes(data)))
+
+    assert faults(copy) == [(Fault.WRONG_TILE, name, None)]
+
+
+def test_all_tiles_can_be_missing_when_every_entry_is_there(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    shutil.rmtree(path / "tile/0")
+    shutil.rmtree(path / "tile/1")
+
+    assert sorted(faults(path)) == sorted((Fault.MISSING_FILE, tile.path, None) for tile in tiles_between(0, 600))
+
+
+def test_a_tile_and_an_entry_below_it_are_both_named(copy: Path) -> None:
+    for name, place in ((Tile(1, 0).path, 40), (Bundle(1).path, 3)):
+        data = bytearray((copy / name).read_bytes())
+        data[place] ^= 1
+        damage(copy / name, bytes(data))
+
+    assert faults(copy) == [(Fault.WRONG_TILE, Tile(1, 0).path, None), (Fault.MODIFIED_ENTRY, Bundle(1).path, 256)]
+
+
+def test_where_neither_tile_nor_bundle_is_right_the_entries_are_unproven(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    flip(path / Tile(0, 1).path, 5)
+    flip(path / Bundle(1).path, 5)
+
+    assert faults(path) == [(Fault.WRONG_TILE, Tile(0, 1).path, None), (Fault.UNPROVEN, Bundle(1).path, 256)]
+
+
+def test_a_tile_that_nothing_can_replace_leaves_what_is_below_unproven(copy: Path) -> None:
+    for name in (Tile(1, 0).path, Tile(0, 7).path):
+        data = bytearray((copy / name).read_bytes())
+        data[0] ^= 1
+        damage(copy / name, bytes(data))
+    entries = bytearray((copy / Bundle(9).path).read_bytes())
+    entries[-1] ^= 1
+    damage(copy / Bundle(9).path, bytes(entries))
+
+    assert faults(copy) == [
+        (Fault.WRONG_TILE, Tile(1, 0).path, None),
+        (Fault.UNPROVEN, Tile(1, 0).path, 0),
+        (Fault.MODIFIED_ENTRY, Bundle(7).path, 7 * 256),
+        (Fault.MODIFIED_ENTRY, Bundle(9).path, 10 * 256 - 1),
+    ]
+
+
+def test_an_edge_that_nothing_can_replace_is_a_wrong_root(copy: Path) -> None:
+    for name in (Tile(1, 1, 1).path, Tile(0, 256).path):
+        data = bytearray((copy / name).read_bytes())
+        data[0] ^= 1
+        damage(copy / name, bytes(data))
+
+    assert faults(copy)[:2] == [(Fault.WRONG_ROOT, "checkpoint", None), (Fault.UNPROVEN, "checkpoint", 0)]
+
+
+def test_an_edge_that_is_missing_and_cannot_be_replaced_is_named_too(copy: Path) -> None:
+    damage(copy / Tile(2, 0, 1).path, None)
+    damage(copy / Tile(1, 0).path, None)
+    damage(copy / Tile(0, 0).path, None)
+    damage(copy / Bundle(0).path, None)
+
+    assert {(fault, path) for fault, path, _ in faults(copy)} >= {
+        (Fault.MISSING_FILE, Tile(2, 0, 1).path),
+        (Fault.MISSING_FILE, Tile(1, 0).path),
+        (Fault.MISSING_FILE, Tile(0, 0).path),
+        (Fault.MISSING_FILE, Bundle(0).path),
+        (Fault.WRONG_ROOT, "checkpoint"),
+    }
+
+
+def test_a_hash_of_what_was_pruned_can_only_be_trusted_or_not(copied_range: Path) -> None:
+    flip(copied_range / Tile(2, 0, 1).path, 0)
+
+    assert faults(copied_range, 65_792) == [
+        (Fault.WRONG_ROOT, "checkpoint", None),
+        (Fault.UNPROVEN, "checkpoint", 65_792),
+    ]
+
+
+def test_a_tile_above_the_boundary_of_a_range_is_replaced_from_below(copied_range: Path) -> None:
+    damage(copied_range / Tile(0, 257, 208).path, None)
+
+    assert faults(copied_range, 65_792) == [(Fault.MISSING_FILE, Tile(0, 257, 208).path, None)]
+
+
+def test_a_range_does_not_pass_for_the_whole_log(range_: Path) -> None:
+    found = faults(range_)
+
+    assert (Fault.MISSING_FILE, Bundle(0).path, 0) in found
+    assert not verified(range_).is_ok
+    assert verified(range_, 65_792).is_ok
+
+
+def test_the_whole_log_does_not_pass_for_a_range(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+
+    assert faults(path, 256) == [
+        (Fault.SUPERFLUOUS_FILE, Tile(0, 0).path, None),
+        (Fault.SUPERFLUOUS_FILE, Bundle(0).path, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["key", "tile/0/003", "tile/0/002.p/87", "tile/entries/002", "tile/2/000.p/1", "tile/entries/0000", "tile/x"],
+)
+def test_a_superfluous_file_is_named(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    (path / name).parent.mkdir(exist_ok=True, parents=True)
+    (path / name).write_bytes(b"x")
+
+    assert faults(path) == [(Fault.SUPERFLUOUS_FILE, name, None)]
+
+
+def test_a_name_cannot_write_on_the_terminal(tmp_path: Path) -> None:
+    path = written(tmp_path, 1)
+    (path / "a\x1b[2Jb\udcff").write_bytes(b"")
+
+    (finding,) = verified(path).findings
+
+    assert finding.path == r"a\x1b[2Jb\udcff"
+    assert str(finding) == rf"SUPERFLUOUS-FILE a\x1b[2Jb\udcff: {finding.why}"
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    bundle, tile = path / Bundle(0).path, path / Tile(0, 1).path
+    elsewhere = tmp_path / "elsewhere"
+    tile.rename(elsewhere)
+    tile.symlink_to(elsewhere)
+    bundle.unlink()
+    os.mkfifo(bundle)
+
+    assert sorted(faults(path)) == sorted(
+        [
+            (Fault.SUPERFLUOUS_FILE, Bundle(0).path, None),
+            (Fault.SUPERFLUOUS_FILE, Tile(0, 1).path, None),
+            (Fault.MISSING_FILE, Bundle(0).path, 0),
+            (Fault.MISSING_FILE, Tile(0, 1).path, None),
+        ]
+    )
+
+
+def test_a_checkpoint_of_another_key_is_a_bad_signature_and_nothing_is_believed(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    (path / "checkpoint").write_bytes(signed(600, SigningKey.from_seed(ORIGIN, b"x" * 32)))
+    report = verified(path)
+
+    assert [finding.fault for finding in report.findings] == [Fault.BAD_SIGNATURE]
+    assert (report.signed, report.entries, report.is_ok) == (None, 0, False)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100_000, b"\xff", b"example.com/log\n600\n"])
+def test_what_is_no_checkpoint_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    (path / "checkpoint").write_bytes(content)
+
+    assert faults(path) == [(Fault.BAD_CHECKPOINT, "checkpoint", None)]
+
+
+def test_a_checkpoint_of_a_tree_with_another_root_is_a_wrong_root(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    other = Checkpoint(origin=ORIGIN, size=600, root=root_of([*HASHES[:599], b"x" * 32]))
+    (path / "checkpoint").write_bytes(sign_checkpoint(other, [LOG]))
+
+    assert faults(path) == [(Fault.WRONG_ROOT, "checkpoint", None), (Fault.UNPROVEN, "checkpoint", 0)]
+
+
+def test_an_older_checkpoint_makes_the_newer_files_superfluous(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    (path / "checkpoint").write_bytes(signed(512))
+
+    assert {fault for fault, _, _ in faults(path)} == {Fault.SUPERFLUOUS_FILE}
+
+
+def test_quorum_of_the_policy_counts(long: Path) -> None:
+    witness = SigningKey.from_seed("w.example", b"w" * 32, kind=KeyType.COSIGNATURE_V1)
+    policy = replace(POLICY, witnesses=(witness.verifier,), quorum=1)
+
+    assert [found.fault for found in verify_segment(long, policy=policy).findings] == [Fault.BAD_SIGNATURE]
+
+
+def test_findings_are_counted_beyond_those_that_are_kept(tmp_path: Path) -> None:
+    path = written(tmp_path, 2000)
+    for bundle in bundles_between(0, 2000):
+        entries = parse_bundle((path / bundle.path).read_bytes(), width=bundle.width)
+        (path / bundle.path).write_bytes(bundle_bytes([entry + b"!" for entry in entries]))
+    report = verified(path)
+
+    assert (len(report.findings), report.found, report.entries) == (1000, 2000, 2000)
+
+
+def test_several_processes_find_the_same(copy: Path) -> None:
+    data = bytearray((copy / Bundle(77).path).read_bytes())
+    data[4] ^= 1
+    damage(copy / Bundle(77).path, bytes(data))
+    seen: list[int] = []
+
+    together = verify_segment(copy, policy=POLICY, processes=2, on_progress=seen.append)
+
+    assert together == verified(copy)
+    assert (sum(seen), together.found) == (LONG, 1)
+
+
+def test_a_long_log_is_verified_by_several_processes_and_a_short_one_is_not(
+    long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    def together(*args: object) -> Iterator[object]:
+        used.append(args[2])
+        return iter(())
+
+    monkeypatch.setattr(verification, "_check_together", together)
+    monkeypatch.setattr(verification.os, "cpu_count", lambda: 64)
+    verify_segment(long, policy=POLICY)
+    monkeypatch.setattr(verification, "ALONE_BELOW", LONG)
+    verify_segment(long, policy=POLICY)
+
+    assert used == [8]
+
+
+@pytest.mark.parametrize("begin", [1, 255, 768, 600, -256])
+def test_a_range_begins_at_a_multiple_of_256_within_the_log(begin: int, tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+
+    with pytest.raises(InvalidPayload, match="multiple of 256 below 600"):
+        verified(path, begin)
+    with pytest.raises(InvalidPayload, match="multiple of 256 below 600"):
+        write_segment(tmp_path / "other", leaves=[], checkpoint=signed(600), begin=begin, read=tile_of)
+
+
+def test_a_range_cannot_begin_at_its_end(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPayload, match="multiple of 256 below 512"):
+        write_segment(tmp_path / "other", leaves=[], checkpoint=signed(512), begin=512, read=tile_of)
+
+
+def test_a_range_cannot_be_written_without_what_is_before_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tiles of what is before"):
+        write_segment(tmp_path / "other", leaves=[], checkpoint=signed(600), begin=256)
+
+
+def test_a_folder_that_is_not_there_is_wrong_input(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPayload, match="there is no folder nowhere"):
+        verified(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")], ids=["folder", "file", "link"]
+)
+def test_nothing_that_exists_is_written_over(make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "taken"
+    make(path)
+
+    with pytest.raises(InvalidPayload, match="taken exists already"):
+        write_segment(path, leaves=LEAVES[:3], checkpoint=signed(3))
+
+    assert [found.name for found in tmp_path.iterdir()] == ["taken"]
+
+
+def test_what_appears_while_it_is_written_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    def leaves() -> Iterator[bytes]:
+        yield from LEAVES[:3]
+        path.mkdir()
+        (path / "mine").touch()
+
+    with pytest.raises(InvalidPayload, match="log exists already"):
+        write_segment(path, leaves=leaves(), checkpoint=signed(3))
+
+    assert files_of(tmp_path) == {"log/mine"}
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPayload, match="log cannot be made where it should be"):
+        write_segment(tmp_path / "nowhere" / "log", leaves=[], checkpoint=signed(0))
+
+
+@pytest.mark.parametrize(
+    ("leaves", "words"),
+    [
+        (LEAVES[:599], "up to 599 only"),
+        ([], "up to 0 only"),
+        (LEAVES[:601], "more entries than the 600"),
+        (LEAVES[:856], "more entries than the 600"),
+        ([*LEAVES[:599], b"x"], "are not those of the checkpoint"),
+        ([b"x", *LEAVES[1:600]], "are not those of the checkpoint"),
+        ([*LEAVES[:599], b"x" * 65_536], "longer than 65535"),
+    ],
+)
+def test_leaves_that_are_not_those_of_the_checkpoint_leave_nothing(
+    leaves: list[bytes], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidProof, match=words):
+        write_segment(tmp_path / "log", leaves=leaves, checkpoint=signed(600))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_range_of_a_wrong_tree_leaves_nothing(tmp_path: Path) -> None:
+    def wrong(tile: Tile) -> bytes:
+        return b"x" * (32 * tile.width)
+
+    with pytest.raises(InvalidProof, match="are not those of the checkpoint"):
+        write_segment(tmp_path / "log", leaves=LEAVES[256:600], checkpoint=signed(600), begin=256, read=wrong)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_checkpoint_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(MalformedProof):
+        write_segment(tmp_path / "log", leaves=[], checkpoint=b"x")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_write_that_breaks_off_anywhere_leaves_nothing(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine files are written; a full disk at any of them, and at the sync of a folder."""
+    calls = iter(range(100))
+    sync = os.fsync
+
+    def full(handle: int) -> None:
+        if next(calls) == at:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(writing.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_segment(tmp_path / "log", leaves=LEAVES[:600], checkpoint=signed(600))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_does_not_keep_what_was_written_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = writing._write_file
+
+    def lossy(path: Path, data: bytes) -> None:
+        write(path, data[:-1] + b"!" if path.as_posix().endswith(Bundle(1).path) else data)
+
+    monkeypatch.setattr(writing, "_write_file", lossy)
+    with pytest.raises(InvalidProof, match="MODIFIED-ENTRY entry 511"):
+        write_segment(tmp_path / "log", leaves=LEAVES[:600], checkpoint=signed(600))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    path = written(tmp_path, 600)
+    files = {found.stat().st_mode & 0o777 for found in path.rglob("*") if found.is_file()}
+
+    assert (path.stat().st_mode & 0o777, files) == (0o700, {0o600})
+
+
+def test_leaves_are_streamed(tmp_path: Path) -> None:
+    """When a leaf is asked for, all bundles before its own are on disk."""
+    seen: list[int] = []
+
+    def leaves() -> Iterator[bytes]:
+        for number, leaf in enumerate(LEAVES[:1024]):
+            if number % 256 == 0:
+                seen.append(len(list(tmp_path.glob(".log.*.part/tile/entries/*"))))
+            yield leaf
+
+    write_segment(tmp_path / "log", leaves=leaves(), checkpoint=signed(1024))
+
+    assert seen == [0, 1, 2, 3]
+
+
+@given(begin=st.sampled_from([0, 256, 512, 65_280, 65_536, 65_792]), more=st.integers(0, 500))
+def test_tiles_are_streamed_as_they_are_of_the_whole_tree(begin: int, more: int) -> None:
+    size = min(begin + more, LONG)
+
+    streamed = list(stream_tiles(HASHES[begin:size], begin=begin, read=tile_of))
+
+    assert sorted(tile for tile, _ in streamed) == kept_tiles(begin, size)
+    assert all(data == tile_of(tile) for tile, data in streamed)
+
+
+def test_a_leaf_hash_of_another_length_is_no_leaf_hash() -> None:
+    with pytest.raises(MalformedProof):
+        list(stream_tiles([b"x" * 31], read=tile_of))
+
+
+@given(entries=st.lists(st.binary(max_size=300), min_size=1, max_size=256))
+def test_entries_are_hashed_as_the_specification_says(entries: list[bytes]) -> None:
+    data = bundle_bytes(entries)
+
+    hashes, is_whole = hash_entries(data, width=len(entries))
+
+    assert (parse_tile(hashes, width=len(entries)), is_whole) == ([leaf_hash(entry) for entry in entries], True)
+    assert tile_root(hashes) == root_of(map(leaf_hash, entries))
+    assert hash_entries(data, width=len(entries) + 1) == (hashes, False)
+    assert not hash_entries(data + b"\0", width=len(entries))[1]
+
+
+@given(data=st.binary(max_size=600), width=st.integers(1, 256))
+def test_whatever_a_bundle_holds_it_is_whole_or_not(data: bytes, width: int) -> None:
+    try:
+        expected = [leaf_hash(entry) for entry in parse_bundle(data, width=width)]
+    except MalformedProof:
+        assert not hash_entries(data, width=width)[1]
+    else:
+        assert hash_entries(data, width=width) == (b"".join(expected), True)
