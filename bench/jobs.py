@@ -30,7 +30,7 @@ from compliance.roles import Role
 from worker.services import connect
 
 QUEUE = "compliance.consent"
-OURS, BARE = "compliance.consent.update", "bench.bare"
+OURS, BARE = "compliance.consent.update", "compliance.bench.bare"
 PEOPLE = 400
 PATIENCE_SECONDS = 300
 MOMENT = datetime(2026, 3, 31, 12, tzinfo=UTC)

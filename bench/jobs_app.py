@@ -15,7 +15,7 @@ from worker.main import celery_application
 from worker.services import PerProcess, build_services
 from worker.tasks.consent_update import ConsentUpdate, to_event
 
-BARE = "bench.bare"
+BARE = "compliance.bench.bare"  # a worker takes tasks of our name only
 
 app: Celery = celery_application()
 addresses = Addresses(load_settings(os.environ))
