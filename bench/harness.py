@@ -40,6 +40,7 @@ class Bench:
         return {
             "MONGODB_DATABASE": name,
             "MONGODB_URI": endpoints.mongodb_uri("compliance_worker", auth_source=f"{name}_compliance"),
+            "COMPLIANCE_WRITER_KEY": self.addresses.writer("bench").key.skey,
             "REDIS_URL": endpoints.redis_url,
             "COMPLIANCE_HOME": str(self.home),
             "COMPLIANCE_LOG_LEVEL": "WARNING",

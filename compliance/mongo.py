@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions
@@ -68,12 +68,30 @@ DOCUMENT_VALIDATION_FAILED = 121
 T = TypeVar("T")
 
 
+class Participant(Protocol):
+    """Something that is kept in step with the transactions of each thread."""
+
+    def begin(self) -> None:
+        """Begin, or begin again: what was written since the last ``begin`` does not count."""
+
+    def commit(self) -> None:
+        """What was written since ``begin`` is there."""
+
+    def abandon(self) -> None:
+        """Nobody knows whether what was written since ``begin`` is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """The three databases of one application, reached as one MongoDB user."""
+    """The three databases of one application, reached as one MongoDB user.
+
+    Attributes:
+        participant: Told of every transaction, where anything is.
+    """
 
     client: Client
     name: str
+    participant: Participant | None = None
 
     @property
     def app(self) -> Db:
@@ -108,11 +126,30 @@ class Databases:
         with (
             driver_errors(),
             pymongo.timeout(TRANSACTION_LIMIT.total_seconds()),
+            self._followed() as begin,
             self.client.start_session() as session,
         ):
+
+            def attempt(session: Session) -> T:
+                begin()
+                return work(session)
+
             return session.with_transaction(
-                work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+                attempt, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
             )
+
+    @contextmanager
+    def _followed(self) -> Iterator[Callable[[], None]]:
+        """Tell the participant how the block ends; yield what tells it that a transaction begins."""
+        if self.participant is None:
+            yield lambda: None
+            return
+        try:
+            yield self.participant.begin
+        except BaseException:
+            self.participant.abandon()
+            raise
+        self.participant.commit()
 
 
 def open_client(uri: str, *, app_name: str, direct: bool = False, timeout: timedelta = timedelta(seconds=10)) -> Client:

@@ -68,6 +68,7 @@ def _leads_somewhere(value: SecretStr) -> SecretStr:
     return value
 
 
+LogOrigin = Annotated[str, StringConstraints(pattern=r"^[^\s+@]{1,180}$")]
 Environment = Annotated[str, BeforeValidator(_one_name), StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")]
 MongoUri = Annotated[SecretStr, _like(MONGODB, "mongodb://user:password@host:port/?replicaSet=rs0")]
 BrokerUrl = Annotated[SecretStr, _like(BROKER, BROKER_EXAMPLE), AfterValidator(_leads_somewhere)]
@@ -125,6 +126,11 @@ class Settings(BaseSettings):
     sentinel_password: SecretStr | None = Field(None, alias="COMPLIANCE_SENTINEL_PASSWORD")
     signing_keys: SecretStr | None = Field(None, alias="COMPLIANCE_SIGNING_KEYS")
     signature_window: WindowSeconds = Field(timedelta(days=1), alias="COMPLIANCE_SIGNATURE_WINDOW_SECONDS")
+    audit_origin: LogOrigin | None = Field(None, alias="COMPLIANCE_AUDIT_ORIGIN")
+    writer_key: SecretStr | None = Field(None, alias="COMPLIANCE_WRITER_KEY")
+    writer_vkeys: str = Field("", alias="COMPLIANCE_WRITER_VKEYS")
+    log_key: SecretStr | None = Field(None, alias="COMPLIANCE_LOG_KEY")
+    log_vkeys: str = Field("", alias="COMPLIANCE_LOG_VKEYS")
     sentry_dsn: SentryDsn | None = Field(None, alias="SENTRY_DSN")
     home: Path | None = Field(None, alias="COMPLIANCE_HOME")
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
@@ -164,6 +170,11 @@ class Settings(BaseSettings):
         """Take the values that ``load_settings`` brings, and nothing behind its back."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    @property
+    def log_origin(self) -> str:
+        """The name of the audit log, without its year."""
+        return self.audit_origin or f"compliance/{self.mongodb_database}"
 
     def uri_for(self, role: Role) -> SecretStr | None:
         """Return the connection string of *role*, or None where the embedded stack serves."""

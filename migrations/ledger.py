@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from pymongo import ASCENDING
 
+from compliance.audit.entry import Cause
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
 from compliance.errors import LockHeld
@@ -77,7 +78,13 @@ def lease(
         until = held.get("until")
         when = f" until {until:%H:%M:%S} UTC, renewed while it works" if until else ""
         raise LockHeld(f"migrations are run by {held.get('owner', 'another process')}{when}; try again when it is done")
-    run = Run(claim=claim, ledger=ledger, log=AuditLog(databases), clock=clock, should_stop=should_stop)
+    run = Run(
+        claim=claim,
+        ledger=ledger,
+        log=AuditLog(databases, Cause(channel="migrations")),
+        clock=clock,
+        should_stop=should_stop,
+    )
     try:
         with heartbeat(run, lease=length):
             yield run

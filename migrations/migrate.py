@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from compliance.audit.trust import parse_own_key
+from compliance.audit.writer import Writer
 from compliance.clock import SystemClock
 from compliance.datamap.model import load_data_map
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
                 "set COMPLIANCE_MIGRATOR_URI to a connection string of the migrator (or MONGODB_URI)"
             )
         with open_client(uri.get_secret_value(), app_name="compliance-migrations") as client:
-            runner = build_runner(settings, Databases(client, settings.mongodb_database), actor="cli", report=_report)
+            databases = Databases(client, settings.mongodb_database, _writer(settings))
+            runner = build_runner(settings, databases, actor="cli", report=_report)
             if options.down:
                 done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
             else:
@@ -58,6 +61,13 @@ def main(arguments: Sequence[str]) -> int:
     verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
     print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
     return int(ExitCode.OK)
+
+
+def _writer(settings: Settings) -> Writer:
+    if settings.writer_key is None:
+        raise ConfigurationError("set COMPLIANCE_WRITER_KEY: every migration leaves signed audit entries")
+    key = parse_own_key(settings.writer_key.get_secret_value(), signer="writer", what="COMPLIANCE_WRITER_KEY")
+    return Writer(origin=settings.log_origin, key=key, process="compliance-migrations")
 
 
 def _report(line: str) -> None:

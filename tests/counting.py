@@ -11,6 +11,7 @@ from typing import Any
 from deployment import Deployment
 
 from compliance.audit.entry import Entry
+from compliance.audit.vocabulary import ACTIONS
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
 from compliance.roles import Role, role_name
@@ -20,6 +21,7 @@ from worker.services import Services
 
 COUNTERS = "counters"
 ACTION = "count.counted"
+ACTIONS.add(ACTION, "a test counted")
 QUEUE = "compliance.audit"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from compliance.mongo import Client, Databases, Session
+from compliance.mongo import Databases, Session
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ class Fate:
 class MortalDatabases(Databases):
     """Databases of a process that dies."""
 
-    def __init__(self, client: Client, name: str, fate: Fate) -> None:
-        super().__init__(client, name)
+    def __init__(self, databases: Databases, fate: Fate) -> None:
+        super().__init__(databases.client, databases.name, databases.participant)
         object.__setattr__(self, "fate", fate)
 
     fate: Fate
@@ -43,4 +43,4 @@ class MortalDatabases(Databases):
 
 
 def mortal(databases: Databases, *, at: int, committed: bool) -> MortalDatabases:
-    return MortalDatabases(databases.client, databases.name, Fate(at, committed))
+    return MortalDatabases(databases, Fate(at, committed))

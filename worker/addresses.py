@@ -3,6 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from compliance.audit.keys import SigningKey
+from compliance.audit.trust import Trust, joined, parse_keys, parse_own_key
+from compliance.audit.writer import Writer
 from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.roles import Role
 from compliance.settings import Settings
@@ -50,6 +55,56 @@ class Addresses:
         if self.settings.redis_url is not None:
             return self.settings.redis_url.get_secret_value()
         return self._stack().redis_url
+
+    def writer(self, process: str) -> Writer:
+        """Return the writer of audit entries of this process.
+
+        Raises:
+            ConfigurationError: When it has no key.
+        """
+        return Writer(
+            origin=self.settings.log_origin, key=self._key("writer", self.settings.writer_key), process=process
+        )
+
+    def log_key(self) -> SigningKey:
+        """Return the key that signs checkpoints.
+
+        Raises:
+            ConfigurationError: When there is none.
+        """
+        return self._key("log", self.settings.log_key)
+
+    def trust(self) -> Trust:
+        """Return whose signatures are believed: the keys of the settings, and the public halves of those held here.
+
+        Raises:
+            ConfigurationError: When one cannot be read.
+        """
+        settings = self.settings
+        return Trust(
+            origin=settings.log_origin,
+            writers=joined(
+                parse_keys(settings.writer_vkeys, what="COMPLIANCE_WRITER_VKEYS"),
+                self._held_key("writer", settings.writer_key),
+            ),
+            log_keys=joined(
+                parse_keys(settings.log_vkeys, what="COMPLIANCE_LOG_VKEYS"), self._held_key("log", settings.log_key)
+            ),
+        )
+
+    def _key(self, signer: str, given: SecretStr | None) -> SigningKey:
+        held = self._held_key(signer, given)
+        if held is None:
+            variable = f"COMPLIANCE_{signer.upper()}_KEY"
+            raise ConfigurationError(f"set {variable}: a private key, or 40 random letters and digits or more")
+        return held
+
+    def _held_key(self, signer: str, given: SecretStr | None) -> SigningKey | None:
+        if given is not None:
+            return parse_own_key(given.get_secret_value(), signer=signer, what=f"COMPLIANCE_{signer.upper()}_KEY")
+        if self.settings.mongodb_uri is not None:
+            return None
+        return SigningKey.from_seed(signer, self._stack().secrets.seed(signer))
 
     def transfer_dir(self) -> Path:
         """Return where exports are written and imports are read."""

@@ -55,7 +55,7 @@ def carry_out_at_once(kind: JobKind, document: Document, services: Services) -> 
     run = Run(
         claim=claim,
         ledger=services.ledger,
-        log=services.log,
+        log=services.log.caused_by(claim.job.cause),
         clock=services.clock,
         unrecorded=document,
         should_stop=services.should_stop,
@@ -103,7 +103,7 @@ def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_pr
     run = Run(
         claim=claim,
         ledger=services.ledger,
-        log=services.log,
+        log=services.log.caused_by(claim.job.cause),
         clock=services.clock,
         should_stop=services.should_stop,
         on_progress=on_progress,
@@ -194,7 +194,7 @@ def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *
         services.ledger.advance(run.claim, changes, session=session, heard=heard)
         if state is State.CANCELLED:
             JOBS[run.job.kind].on_cancel(run.job, services, session)
-        services.log.append(entry, session=session)
+        run.log.append(entry, session=session)
 
     try:
         services.databases.transact(effect)

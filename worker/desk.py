@@ -1,5 +1,6 @@
 """What a person asks of a job, with its audit entry in the same transaction."""
 
+from compliance.audit.entry import Cause
 from compliance.jobs.desk import Desk
 from compliance.jobs.job import Ask, Job
 from compliance.mongo import Session
@@ -22,7 +23,7 @@ def retry(job: Job, services: Services, *, actor: str) -> None:
 
     def effect(session: Session) -> None:
         Desk(services.ledger).retry(job.request_id, session=session)
-        services.log.append(entry, session=session)
+        services.log.caused_by(_by_person(job)).append(entry, session=session)
 
     services.databases.transact(effect)
     services.publish(job)
@@ -42,9 +43,13 @@ def ask(job: Job, what: Ask, services: Services, *, actor: str) -> bool:
         event = f"#{what.value}#{job.fence}#{now.isoformat()}"
         if at_once and what is Ask.CANCEL:
             JOBS[job.kind].on_cancel(job, services, session)
-        services.log.append(
-            job_entry(job.request_id, event, action, "success", None, services, actor=actor), session=session
-        )
+        entry = job_entry(job.request_id, event, action, "success", None, services, actor=actor)
+        services.log.caused_by(_by_person(job)).append(entry, session=session)
         return at_once
 
     return services.databases.transact(effect)
+
+
+def _by_person(job: Job) -> Cause:
+    """What is asked of a job comes another way than the job itself."""
+    return Cause(channel="cli", trace_id=job.terms.trace_id)

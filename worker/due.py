@@ -18,6 +18,7 @@ import structlog
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from compliance.audit.entry import Cause
 from compliance.errors import RejectedError
 from compliance.jobs.job import Job, Prefix, to_request_id
 from compliance.mongo import Databases, Document, Session, driver_errors
@@ -136,7 +137,7 @@ def _refuse(schedule: Schedule, standing: Standing, slot: datetime, error: Rejec
         if not _move(schedule, standing, {"last_slot": slot}, services.databases, session=session):
             return False
         if not services.log.holds(entry, session=session):  # the old file and the new one may have a slot in common
-            services.log.append(entry, session=session)
+            services.log.caused_by(Cause(channel="schedule")).append(entry, session=session)
         return True
 
     if services.databases.transact(transaction):

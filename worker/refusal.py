@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from compliance.audit.entry import Cause
 from compliance.errors import ComplianceError, DuplicateEntry, InvalidPayload, UnknownName
 from compliance.jobs.document import finished, new_document
 from compliance.jobs.job import Prefix, RequestId, State, refuse_reserved, to_request_id, to_stand_in
@@ -48,7 +49,8 @@ class Refusal:
         if services.ledger.jobs.find_one({"_id": self.request_id}, {"_id": 1}, session=session) is None:
             services.ledger.jobs.insert_one(document, session=session)
         if not services.log.holds(entry, session=session):
-            services.log.append(entry, session=session)
+            cause = Cause(channel=self.origin, requested_by=self.sender)
+            services.log.caused_by(cause).append(entry, session=session)
 
 
 def leave(refusal: Refusal, services: Services) -> None:

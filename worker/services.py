@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.audit.log import AuditLog
+from compliance.audit.trust import Trust
 from compliance.clock import Clock, SystemClock
 from compliance.datamap.model import DataMap, load_data_map
 from compliance.jobs.job import Job
@@ -21,6 +22,7 @@ from worker.addresses import Addresses
 from worker.signature import Keyring
 from worker.telemetry import Monitor
 
+WRITERS = (Role.WORKER, Role.MIGRATOR, Role.SEALER)  # who may append to the audit log
 Publish = Callable[[Job], None]
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -34,6 +36,7 @@ class Services:
         publish: Rings the doorbell for a job that is in the ledger; a failure to ring is healed by the sweeper.
         should_stop: Whether this process is shutting down.
         connect_as: Opens the databases as another role, where a kind of work needs its rights.
+        trust: Whose signatures on the audit log are believed.
         monitor: The schedule that a job is a run of, where Sentry watches it.
         keyring: The services whose messages are taken; None where messages need no signature.
     """
@@ -46,6 +49,7 @@ class Services:
     publish: Publish
     should_stop: Callable[[], bool]
     connect_as: Callable[[Role], Databases]
+    trust: Trust
     monitor: Callable[[Job], Monitor | None] = lambda _: None
     keyring: Keyring | None = None
 
@@ -72,8 +76,9 @@ class Services:
 
 def connect(addresses: Addresses, role: Role, *, app_name: str) -> Databases:
     """Return the databases of the application as the user of *role*; it connects at the first use."""
+    writer = addresses.writer(app_name) if role in WRITERS else None
     client = open_client(addresses.mongodb_uri(role), app_name=app_name)
-    return Databases(client, addresses.settings.mongodb_database)
+    return Databases(client, addresses.settings.mongodb_database, writer)
 
 
 def load_keyring(settings: Settings) -> Keyring | None:
@@ -98,6 +103,7 @@ def build_services(
         publish=publish,
         should_stop=should_stop,
         connect_as=lambda other: connect(addresses, other, app_name=other.value),
+        trust=addresses.trust(),
         keyring=load_keyring(addresses.settings),
     )
 

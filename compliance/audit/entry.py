@@ -1,20 +1,51 @@
-"""One entry of the audit log: who did what to whom, when, and with what outcome; ids, counts and field names only."""
+"""One entry of the audit log: who did what to whom, when, where from and with what outcome.
+
+Ids, counts, codes and names of fields and collections only. Fields that others rely on have their published names; the
+others answer what PCI DSS 10.2.2, ISO 27001 A.8.15 and SOC 2 CC7.2 ask for.
+"""
 
 import hashlib
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 
+from compliance.audit.leaf import MAX_INTEGER
+from compliance.audit.vocabulary import ACTIONS
+from compliance.errors import InvalidPayload
+
 EntityId = ObjectId | str
 Detail = int | bool | str | None | list[str] | dict[str, int]
 
+VERSION = 1
 OUTCOMES = ("success", "failure", "denied", "partial")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_CANONICAL_BYTES = 65_535  # a C2SP tlog-tiles bundle stores the length of a leaf in 16 bits
+
+_TYPE = re.compile(r"[a-z_]{1,40}")
+_ENTITY = re.compile(r"[^@]{1,200}", re.DOTALL)
+_ACTOR = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
+_MAX_REQUEST_ID = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why something was done: what is known of the request behind it.
+
+    Attributes:
+        channel: How the request came: ``celery``, ``outbox``, ``schedule``, ``watcher``, ``campaign`` or ``cli``.
+        trace_id: 32 hex digits that logs and errors carry (W3C Trace Context, section 3.2.2.3).
+        requested_by: The service whose signature over the request was verified; None where nobody verified one.
+    """
+
+    channel: str | None = None
+    trace_id: str | None = None
+    requested_by: str | None = None
+
+
+UNKNOWN_CAUSE = Cause()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +56,12 @@ class Entry:
         event: What identifies the event; the same event recorded twice is one entry.
         entity_type: ``user``, ``collection``, ``migration``, ``job``, ...
         entity_id: The opaque id of the entity; never an e-mail address or a name.
-        action: A dotted verb of the closed list in ``docs/glossary.md``, such as ``erasure.completed``.
+        action: A dotted verb of the closed vocabulary, such as ``erasure.completed``.
         performed_by: The service, operator or schedule behind it, such as ``worker`` or ``cli``.
         details: Counts, codes and names of fields and collections.
+
+    Raises:
+        InvalidPayload: When the entry could hold personal data, or is not of the vocabulary; no value is repeated.
     """
 
     event: str
@@ -40,68 +74,63 @@ class Entry:
     request_id: str | None = None
     details: Mapping[str, Detail] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        faults = [name for name, is_right in self._checks() if not is_right]
+        if faults:
+            raise InvalidPayload(f"an audit entry is wrong in: {', '.join(faults)}")
+
+    def _checks(self) -> list[tuple[str, bool]]:
+        return [
+            ("entity_type", bool(_TYPE.fullmatch(self.entity_type))),
+            ("entity_id", isinstance(self.entity_id, ObjectId) or bool(_ENTITY.fullmatch(self.entity_id))),
+            ("action", self.action in ACTIONS),
+            ("performed_by", bool(_ACTOR.fullmatch(self.performed_by))),
+            ("outcome", self.outcome in OUTCOMES),
+            ("request_id", self.request_id is None or len(self.request_id) <= _MAX_REQUEST_ID),
+            ("details", all(map(_is_detail, self.details.values()))),
+        ]
+
     @property
     def id(self) -> str:
         """The deterministic id: the first 32 hex digits of SHA-256 over event and action."""
         return hashlib.sha256(f"{self.event}\x00{self.action}".encode()).hexdigest()[:32]
 
 
-def to_document(entry: Entry) -> dict[str, Any]:
-    """Return *entry* as it is stored, with the hash ``h`` of its canonical bytes.
+def to_document(entry: Entry, cause: Cause = UNKNOWN_CAUSE) -> dict[str, Any]:
+    """Return what *entry* says, as it is stored.
 
-    Document shape (``audit_log``)::
+    Document shape (``audit_log``); the writer adds ``log``, ``source``, ``writer`` and ``sig``::
 
-        {_id: str, entity_type: str, entity_id: ObjectId | str, action: str, created_at: date, performed_by: str,
-         outcome: str, request_id: str | null, details: object, h: str}
+        {_id: str, v: 1, log: str, entity_type: str, entity_id: ObjectId | str, action: str, created_at: date,
+         performed_by: str, requested_by: str | null, outcome: str, request_id: str | null, details: object,
+         source: {host: str, process: str, channel: str | null, trace_id: str | null},
+         writer: {key: str, stream: str, seq: int, prev: str | null}, sig: str}
     """
-    document: dict[str, Any] = {
+    return {
         "_id": entry.id,
+        "v": VERSION,
         "entity_type": entry.entity_type,
         "entity_id": entry.entity_id,
         "action": entry.action,
         "created_at": entry.created_at,
         "performed_by": entry.performed_by,
+        "requested_by": cause.requested_by,
         "outcome": entry.outcome,
         "request_id": entry.request_id,
         "details": dict(entry.details),
     }
-    return document | {"h": leaf_hash(document)}
 
 
-def canonical_bytes(document: Mapping[str, Any]) -> bytes:
-    """Return the bytes that are hashed: sorted keys, no white space, time as integer milliseconds, ids as text.
-
-    Raises:
-        TypeError: For a value that no entry can hold, such as a float: its text differs from one language to another.
-
-    Source: RFC 8785, restricted to strings, integers, booleans and null.
-    """
-    body = {name: _plain(value) for name, value in document.items() if name != "h"}
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def leaf_hash(document: Mapping[str, Any]) -> str:
-    """Return the hex SHA-256 leaf hash of *document* (RFC 6962 section 2.1: 0x00 and the bytes)."""
-    return hashlib.sha256(b"\x00" + canonical_bytes(document)).hexdigest()
-
-
-def _plain(value: object) -> object:
+def _is_detail(value: object) -> bool:
     match value:
-        case None | str() | int():
-            return value
-        case ObjectId():
-            return {"$oid": str(value)}
-        case datetime():
-            return {"$date": (value - EPOCH) // timedelta(milliseconds=1)}  # cut as BSON cuts; refuses naive times
-        case list() | tuple():
-            return [_plain(element) for element in value]
-        case Mapping():
-            return {_plain_name(name): _plain(element) for name, element in value.items()}
-    raise TypeError(f"an audit entry cannot hold a {type(value).__name__}")
-
-
-def _plain_name(name: object) -> str:
-    """Without this, a text in the shape ``{"$oid": ...}`` would have the bytes of the id that it imitates."""
-    if not isinstance(name, str) or name.startswith("$"):
-        raise TypeError("an audit entry cannot hold a name that is no text or begins with $")
-    return name
+        case None | bool():
+            return True
+        case int():
+            return abs(value) <= MAX_INTEGER
+        case str():
+            return "@" not in value
+        case list():
+            return all(isinstance(element, str) and "@" not in element for element in value)
+        case dict():
+            return all(isinstance(name, str) and isinstance(count, int) for name, count in value.items())
+    return False

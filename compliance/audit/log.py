@@ -1,17 +1,18 @@
 """Append to the audit log, and read it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bson.codec_options import DatetimeConversion
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
-from compliance.audit.entry import MAX_CANONICAL_BYTES, EntityId, Entry, canonical_bytes, to_document
-from compliance.errors import DuplicateEntry, InvalidPayload
+from compliance.audit.entry import MAX_CANONICAL_BYTES, UNKNOWN_CAUSE, Cause, EntityId, Entry
+from compliance.audit.writer import Writer
+from compliance.errors import ConfigurationError, DuplicateEntry, InvalidPayload
 from compliance.mongo import CODEC, Databases, Document, Session, driver_errors
+from compliance.roles import AUDIT_LOG
 
-COLLECTION = "audit_log"
 LENIENT = CODEC.with_options(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
 )
@@ -19,9 +20,18 @@ LENIENT = CODEC.with_options(
 
 @dataclass(frozen=True, slots=True)
 class AuditLog:
-    """The log of one application, reached with rights that can insert and find, nothing more."""
+    """The log of one application, reached with rights that can insert and find, nothing more.
+
+    Attributes:
+        cause: What is known of the request behind the entries that are appended.
+    """
 
     databases: Databases
+    cause: Cause = UNKNOWN_CAUSE
+
+    def caused_by(self, cause: Cause) -> "AuditLog":
+        """Return the same log for the entries of one request."""
+        return replace(self, cause=cause)
 
     def append(self, entry: Entry, *, session: Session) -> str:
         """Insert *entry* in the transaction of *session* and return its id.
@@ -30,13 +40,17 @@ class AuditLog:
         insert does not abort it by itself, so a swallowed error would commit an effect without its entry.
 
         Raises:
+            ConfigurationError: When this process has no key to sign with.
             DuplicateEntry: When the same event was recorded before; the transaction is aborted, treat it as done.
         """
-        document = to_document(entry)
-        if len(canonical_bytes(document)) > MAX_CANONICAL_BYTES:
+        writer = self.databases.participant
+        if not isinstance(writer, Writer):
+            raise ConfigurationError("this process has no key to sign audit entries with: set COMPLIANCE_WRITER_KEY")
+        document, leaf = writer.sign(entry, self.cause)
+        if len(leaf) > MAX_CANONICAL_BYTES:
             raise InvalidPayload(f"an audit entry holds at most {MAX_CANONICAL_BYTES} bytes: {entry.action}")
         try:
-            self.databases.audit[COLLECTION].insert_one(document, session=session)
+            self.databases.audit[AUDIT_LOG].insert_one(document, session=session)
         except DuplicateKeyError:
             raise DuplicateEntry(f"{entry.action} was recorded before as entry {entry.id}") from None
         return entry.id
@@ -46,7 +60,7 @@ class AuditLog:
 
         For a caller to whom a repeat is nothing new: a repeated insert would abort all else in the transaction.
         """
-        return self.databases.audit[COLLECTION].find_one({"_id": entry.id}, {"_id": 1}, session=session) is not None
+        return self.databases.audit[AUDIT_LOG].find_one({"_id": entry.id}, {"_id": 1}, session=session) is not None
 
     def about(self, entity_type: str, entity_id: EntityId) -> Iterator[Document]:
         """Yield all entries about one entity, oldest first."""
@@ -62,10 +76,10 @@ class AuditLog:
         What no entry can hold (a date out of range, text that is not UTF-8) is handed over as it is: one altered entry
         must not keep the others from being verified.
         """
-        log = self.databases.audit.get_collection(COLLECTION, codec_options=LENIENT)
+        log = self.databases.audit.get_collection(AUDIT_LOG, codec_options=LENIENT)
         with driver_errors():
             yield from log.find({}, sort={"_id": ASCENDING})
 
     def _find(self, query: Document) -> Iterator[Document]:
         with driver_errors():
-            yield from self.databases.audit[COLLECTION].find(query, sort={"created_at": ASCENDING, "_id": ASCENDING})
+            yield from self.databases.audit[AUDIT_LOG].find(query, sort={"created_at": ASCENDING, "_id": ASCENDING})

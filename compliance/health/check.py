@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from compliance.audit.trust import Trust
 from compliance.datamap.model import DataMap
 from compliance.datamap.subject import SubjectId
 from compliance.mongo import Databases
@@ -24,6 +25,7 @@ class Scope:
 
     databases: Databases
     data_map: DataMap
+    trust: Trust
     subject_id: SubjectId | None = None
 
 

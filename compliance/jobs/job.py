@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
 
+from compliance.audit.entry import Cause
 from compliance.errors import InvalidPayload
 
 RequestId = NewType("RequestId", str)
@@ -111,6 +112,11 @@ class Job:
     result_digest: str | None = None
     error: Mapping[str, str] | None = None
     asked: Ask | None = None
+
+    @property
+    def cause(self) -> Cause:
+        """What its audit entries say of the request behind it."""
+        return Cause(channel=self.origin or None, trace_id=self.terms.trace_id, requested_by=self.sender)
 
 
 def to_request_id(value: object) -> RequestId:

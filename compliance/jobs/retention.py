@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from pymongo import ASCENDING
 
-from compliance.audit.entry import EPOCH, Detail, Entry
+from compliance.audit.entry import Detail, Entry
+from compliance.audit.leaf import EPOCH
 from compliance.jobs.job import State
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Document, Session

@@ -250,7 +250,7 @@ def check(account: Account, senders: Senders) -> None:
     assert [fault for wish in finished for fault in faults_in_entries(wish, entries[wish.request_id])] == []
     assert {name for name in {*found, *expected} if found.get(name) != expected.get(name)} == set()
     check_erasures(deployment, [wish for wish in finished if wish.kind == "erasure.request"], entries)
-    assert verify(deployment.services().log.all()).findings == ()
+    assert verify(deployment.services().log.all(), deployment.addresses.trust()).findings == ()
 
 
 def check_erasures(deployment: Deployment, erased: list[Wish], entries: dict[str, list[dict[str, Any]]]) -> None:

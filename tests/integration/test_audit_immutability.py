@@ -15,8 +15,9 @@ from deployment import Deployment, provision_database
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.write_concern import WriteConcern
+from signing import signed, smuggled
 
-from compliance.audit.entry import Entry, to_document
+from compliance.audit.entry import Entry
 from compliance.audit.verify import verify
 from compliance.errors import ConfigurationError, DuplicateEntry, StepRefused
 from compliance.jobs.document import new_document
@@ -40,8 +41,8 @@ ENTRY = Entry(
     performed_by="test",
     details={"documents": 3, "fields": ["type", "granted"]},
 )
-OTHER = to_document(
-    Entry(event="e-2", entity_type="user", entity_id=PERSON, action="a.b", created_at=NOON, performed_by="x")
+(OTHER,) = signed(
+    Entry(event="e-2", entity_type="user", entity_id=PERSON, action="hold.placed", created_at=NOON, performed_by="x")
 )
 ID = ENTRY.id
 CHANGE = {"$set": {"outcome": "failure"}}
@@ -272,7 +273,7 @@ def test_entries_can_be_added_and_read(empty: Deployment, role: Role) -> None:
     log.databases.transact(lambda session: log.append(ENTRY, session=session))
 
     assert [entry["_id"] for entry in log.about("user", PERSON)] == [ID]
-    assert verify(log.all()).is_ok
+    assert verify(log.all(), empty.addresses.trust()).is_ok
 
 
 def claimed(deployment: Deployment, request_id: str = "r-1") -> Run:
@@ -307,9 +308,7 @@ def test_an_entry_that_the_validator_refuses_takes_its_effect_back(deployment: D
 
 def test_a_refused_entry_of_an_outcome_takes_its_effect_back(deployment: Deployment) -> None:
     run, write = claimed(deployment), business_write(deployment)
-    wrong = Entry(
-        event="e", entity_type="user", entity_id="ann@example.org", action="a.b", created_at=NOON, performed_by="x"
-    )
+    wrong = smuggled(replace(ENTRY, event="e"), entity_id="ann@example.org")
 
     def effect(session: Session) -> Outcome:
         write(session)
@@ -387,7 +386,14 @@ NO_ENTRIES: dict[str, Document] = {
     "an unknown outcome": {"outcome": "perhaps"},
     "a sentence as action": {"action": "Erase everything"},
     "a text as time": {"created_at": "yesterday"},
-    "no hash": {"h": "0"},
+    "no signature": {"sig": "0"},
+    "another version": {"v": 2},
+    "an address as host": {"source": OTHER["source"] | {"host": "ann@example.org"}},
+    "a field too many in its source": {"source": OTHER["source"] | {"email": "ann"}},
+    "a field too many of its writer": {"writer": OTHER["writer"] | {"email": "ann"}},
+    "no stream": {"writer": {name: value for name, value in OTHER["writer"].items() if name != "stream"}},
+    "a number below zero": {"writer": OTHER["writer"] | {"seq": -1}},
+    "an address as the service that asked": {"requested_by": "ann@example.org"},
     "another id": {"_id": ObjectId(PERSON)},
     "a wrapper as entity": {"entity_id": {"$oid": str(PERSON)}},
 }
@@ -437,8 +443,9 @@ TAMPERING: dict[str, Document] = {
     "added a field": {"$set": {"note": "x"}},
     "added a nested field": {"$set": {"details.note": "x"}},
     "took a field away": {"$unset": "performed_by"},
-    "took the hash away": {"$unset": "h"},
-    "changed the hash": {"$set": {"h": "0" * 64}},
+    "took the signature away": {"$unset": "sig"},
+    "changed the signature": {"$set": {"sig": "0" * 88}},
+    "changed its place in the stream": {"$set": {"writer.seq": 7}},
     "put bytes in": {"$set": {"details.documents": b"\x00"}},
 }
 
@@ -459,7 +466,7 @@ def test_verification_names_the_entry_that_root_altered(root_log: tuple[Deployme
         log.databases.transact(lambda session, entry=entry: log.append(entry, session=session))
     admin.audit["audit_log"].update_one({"_id": ID}, [TAMPERING[name]], bypass_document_validation=True)
 
-    report = verify(log.all())
+    report = verify(log.all(), deployment.addresses.trust())
 
     assert report.entries == 3
     assert [finding.split(":")[0] for finding in report.findings] == [f"MODIFIED {ID}"]
@@ -470,12 +477,12 @@ def test_verification_goes_on_behind_text_that_is_no_utf_8(root_log: tuple[Deplo
     admin.audit["audit_log"].delete_many({})
     log = deployment.services().log
     log.databases.transact(lambda session: log.append(ENTRY, session=session))
-    broken = RawBSONDocument(bson.encode(to_document(ENTRY) | {"_id": "x"}).replace(b"success", b"\xff\xfe\xfdcess"))
+    broken = RawBSONDocument(bson.encode(signed(ENTRY)[0] | {"_id": "x"}).replace(b"success", b"\xff\xfe\xfdcess"))
     admin.audit["audit_log"].insert_one(broken, bypass_document_validation=True)
 
-    report = verify(log.all())
+    report = verify(log.all(), deployment.addresses.trust())
 
-    assert [finding.split(":")[0] for finding in report.findings] == ["MODIFIED x"]
+    assert [finding.split(":")[0] for finding in report.findings] == ["FORGED x"]
 
 
 def test_the_job_reports_an_altered_entry_and_records_that_it_looked(deployment: Deployment) -> None:

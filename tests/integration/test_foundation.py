@@ -34,7 +34,9 @@ def damage(deployment: Deployment) -> None:
 
 def problems(deployment: Deployment) -> tuple[str, ...]:
     services = deployment.services()
-    return CHECKS["declared_indexes"](Scope(databases=services.databases, data_map=services.data_map)).problems
+    return CHECKS["declared_indexes"](
+        Scope(databases=services.databases, data_map=services.data_map, trust=services.trust)
+    ).problems
 
 
 def test_what_is_missing_or_differs_is_reported_and_up_restores_it_once(deployment: Deployment) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from deployment import Deployment
+from signing import smuggled
 from waiting import wait_until
 
 from compliance.audit.entry import Entry
@@ -95,9 +96,9 @@ def test_a_worker_that_was_taken_over_commits_nothing(deployment: Deployment) ->
 def test_effect_entry_and_checkpoint_commit_together_or_not_at_all(deployment: Deployment) -> None:
     record(deployment)
     run = run_of(deployment, "w", LONG)
-    bad = Entry(
-        event="x", entity_type="user", entity_id="ann@x.org", action="a.b", created_at=run.clock.now(), performed_by="t"
-    )
+    now = run.clock.now()
+    bad = Entry(event="x", entity_type="user", entity_id="u", action="hold.placed", created_at=now, performed_by="t")
+    bad = smuggled(bad, entity_id="ann@x.org")
 
     def effect(session: Session) -> Outcome:
         consent = {"user_id": ObjectId(), "type": "TERMS", "granted": True, "timestamp": run.clock.now()}

@@ -36,7 +36,7 @@ def job(deployment: Deployment, name: str, state: State, *, due_in: timedelta | 
 
 def look(deployment: Deployment, subject_id: ObjectId | None = None) -> Finding:
     services = deployment.services()
-    scope = Scope(databases=services.databases, data_map=services.data_map, subject_id=subject_id)
+    scope = Scope(databases=services.databases, data_map=services.data_map, trust=services.trust, subject_id=subject_id)
     return CHECKS["overdue"](scope)
 
 

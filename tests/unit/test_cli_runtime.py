@@ -55,7 +55,11 @@ def applications(monkeypatch: pytest.MonkeyPatch) -> Applications:
 @pytest.fixture
 def services(applications: Applications) -> Iterator[Services]:
     settings = Settings.model_validate(
-        {"MONGODB_URI": "mongodb://127.0.0.1:1/?replicaSet=rs0", "REDIS_URL": "redis://127.0.0.1:1/0"}
+        {
+            "MONGODB_URI": "mongodb://127.0.0.1:1/?replicaSet=rs0",
+            "REDIS_URL": "redis://127.0.0.1:1/0",
+            "COMPLIANCE_WRITER_KEY": "k" * 40,
+        }
     )
     runtime = Runtime(load=lambda _: settings, application=applications, environ={})
     with runtime.services() as services:

@@ -42,7 +42,7 @@ def show(
 def verify_(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
     """Recompute every entry; exit 4 when one is not what was recorded."""
     with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
-        report = verify(services.log.all())
+        report = verify(services.log.all(), services.trust)
     if json:
         show_json({"entries": report.entries, "findings": list(report.findings)})
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from compliance.audit.entry import Cause
 from compliance.datamap.subject import parse_subject_id, to_text
 from compliance.erasure.holds import Holds
 from compliance.erasure.stage import REQUESTS
@@ -26,6 +27,8 @@ from worker.cli.runtime import (
     show_table,
     wait_for,
 )
+
+BY_HAND = Cause(channel="cli")
 
 app = typer.Typer(
     help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.",
@@ -118,7 +121,8 @@ def hold(
         person = parse_subject_id(subject_id, services.data_map)
         end = until.replace(hour=23, minute=59, second=59, tzinfo=UTC) if until else None
         now = services.clock.now()
-        Holds(services.databases).place(person, case, until=end, now=now, actor=_operator(), log=services.log)
+        log = services.log.caused_by(BY_HAND)
+        Holds(services.databases).place(person, case, until=end, now=now, actor=_operator(), log=log)
     sys.stdout.write(f"held: case {case}\n")
 
 
@@ -127,7 +131,8 @@ def release(ctx: typer.Context, subject_id: SubjectArgument, case: CaseOption, e
     """Release a legal hold."""
     with runtime(ctx).services(profile=env) as services:
         person = parse_subject_id(subject_id, services.data_map)
-        Holds(services.databases).release(person, case, now=services.clock.now(), actor=_operator(), log=services.log)
+        log = services.log.caused_by(BY_HAND)
+        Holds(services.databases).release(person, case, now=services.clock.now(), actor=_operator(), log=log)
     sys.stdout.write(f"released: case {case}\n")
 
 

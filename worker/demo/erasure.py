@@ -7,7 +7,6 @@ from typing import Any
 from bson import ObjectId
 from pymongo.errors import OperationFailure
 
-from compliance.audit.log import COLLECTION as AUDIT_LOG
 from compliance.audit.log import AuditLog
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import compile_steps
@@ -16,6 +15,7 @@ from compliance.errors import IntegrityError, UnknownSubject
 from compliance.health.report import HEALTH_CHECKS
 from compliance.jobs.job import Job
 from compliance.mongo import UNAUTHORIZED, Document, driver_errors
+from compliance.roles import AUDIT_LOG
 from worker.demo.stage import Stage
 
 PLAN, ERASE = "demo-plan", "demo-erasure"

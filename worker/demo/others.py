@@ -4,12 +4,12 @@ import uuid
 
 from bson import ObjectId
 
-from compliance.audit.log import COLLECTION as AUDIT_LOG
 from compliance.audit.log import AuditLog
 from compliance.audit.verify import Report, verify
 from compliance.consent.ledger import CONSENT, EVENTS
 from compliance.errors import ComplianceError, IntegrityError
 from compliance.mongo import Databases, Document, driver_errors, open_client
+from compliance.roles import AUDIT_LOG
 from compliance.transfer.manifest import read_manifest
 from worker.demo.stage import Stage
 
@@ -142,7 +142,7 @@ def prove(stage: Stage) -> None:
 
 
 def _verify(stage: Stage) -> Report:
-    return verify(AuditLog(stage.auditor).all())
+    return verify(AuditLog(stage.auditor).all(), stage.system.addresses.trust())
 
 
 def _verdict(when: str, report: Report) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import tomllib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ PROJECT = "compliance-worker"
 ADMIN = "admin"
 USERS = (ADMIN, *(role.value for role in Role))
 KEY_FILE_BYTES = 512
+SIGNERS = ("writer", "log")
+SEED_BYTES = 32
 
 
 def resolve_home(explicit: Path | None, *, cwd: Path | None = None) -> Path:
@@ -74,11 +77,16 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """The generated passwords of a stack, in ``secrets.json``; no representation shows them."""
+    """The generated passwords and signing keys of a stack, in ``secrets.json``; no representation shows them."""
 
     passwords: Mapping[str, str] = field(repr=False)
     redis: str = field(repr=False)
     key_file: str = field(repr=False)
+    seeds: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def seed(self, signer: str) -> bytes:
+        """Return the private half of an Ed25519 key: that of ``writer`` or ``log``."""
+        return b64decode(self.seeds[signer])
 
     @classmethod
     def generate(cls) -> Self:
@@ -87,6 +95,7 @@ class Secrets:
             passwords={user: secrets.token_urlsafe(24) for user in USERS},
             redis=secrets.token_urlsafe(24),
             key_file=secrets.token_hex(KEY_FILE_BYTES // 2),
+            seeds={signer: b64encode(secrets.token_bytes(SEED_BYTES)).decode() for signer in SIGNERS},
         )
 
     @classmethod
@@ -110,7 +119,10 @@ class Secrets:
     def load_or_create(cls, home: Path) -> Self:
         """Return the secrets kept in *home*; generate and keep those that are not there yet."""
         kept, new = cls.load(home), cls.generate()
-        whole = new if kept is None else replace(kept, passwords={**new.passwords, **kept.passwords})
+        whole = new
+        if kept is not None:
+            passwords, seeds = {**new.passwords, **kept.passwords}, {**new.seeds, **kept.seeds}
+            whole = replace(kept, passwords=passwords, seeds=seeds)
         if whole != kept:
             write_private(home / "secrets.json", json.dumps(asdict(whole)))
         return whole

@@ -15,7 +15,7 @@ class VerifyAuditLog(Payload):
 def audit_verify(payload: VerifyAuditLog, run: Run, services: Services) -> None:
     """Verify the log and record that it was verified."""
     del payload
-    report = verify(services.log.all())
+    report = verify(services.log.all(), services.trust)
     entry = Entry(
         event=run.job.request_id,
         entity_type="database",

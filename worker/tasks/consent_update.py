@@ -61,7 +61,7 @@ def to_event(payload: ConsentUpdate, data_map: DataMap) -> ConsentEvent:
 def consent_update(payload: ConsentUpdate, run: Run, services: Services) -> None:
     """Record the event, the current state and the entry in one transaction."""
     event = to_event(payload, services.data_map)
-    consent = ConsentLedger(services.databases, services.data_map, services.log)
+    consent = ConsentLedger(services.databases, services.data_map, run.log)
 
     def effect(session: Session) -> Outcome:
         standing = consent.record(

@@ -42,7 +42,7 @@ def _withdraw(cancelled: Job, services: Services, session: Session) -> None:
             performed_by=ACTOR,
             request_id=cancelled.request_id,
         )
-        services.log.append(entry, session=session)
+        services.log.caused_by(cancelled.cause).append(entry, session=session)
 
 
 @job("erasure.request", EraseSubject, queue="compliance.erasure", due=due_date, on_cancel=_withdraw)

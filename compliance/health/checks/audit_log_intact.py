@@ -20,7 +20,7 @@ def audit_log_intact(scope: Scope) -> Finding:
         problems.append(f"{AUDIT_LOG} has another validator")
     problems += [f"index {name} of {AUDIT_LOG} is missing" for name in INDEXES if listed and name not in indexes]
     problems += [f"index {name} expires entries" for name, index in indexes.items() if "expireAfterSeconds" in index]
-    report = verify(AuditLog(scope.databases).all())
+    report = verify(AuditLog(scope.databases).all(), scope.trust)
     return Finding(problems=(*problems, *report.findings), looked_at=report.entries)
 
 

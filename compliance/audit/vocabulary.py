@@ -1,0 +1,49 @@
+"""The closed vocabulary of the audit log: every ``action`` there is, and when it is recorded.
+
+A kind of work of another organisation adds its own with ``ACTIONS.add``.
+"""
+
+from compliance.registry import Registry
+
+ACTIONS: Registry[str] = Registry("audit action")
+
+_OURS = {
+    "erasure.requested": "a request was accepted",
+    "erasure.planned": "the plan is made; with `dry_run` this is the end",
+    "erasure.started": "a worker begins, or begins again",
+    "erasure.batch": "documents of one collection were changed",
+    "erasure.residual_found": "the second look found an identifier; the job is parked",
+    "erasure.verified": "the second look found nothing",
+    "erasure.completed": "the erasure is done",
+    "erasure.withdrawn": "the request was cancelled before it was answered",
+    "hold.placed": "a legal hold was placed",
+    "hold.released": "a legal hold was released",
+    "consent.granted": "a person agreed",
+    "consent.withdrawn": "a person no longer agrees",
+    "export.started": "files are being written",
+    "export.completed": "a package is complete, with the hashes of its files",
+    "import.started": "every line was looked at; writing begins",
+    "import.batch": "documents were inserted",
+    "import.completed": "the import is done",
+    "migration.started": "a revision begins",
+    "migration.step": "one step of it is committed",
+    "migration.applied": "a revision is applied",
+    "migration.reverting": "the way back of a revision begins",
+    "migration.reverted": "a revision is undone",
+    "campaign.started": "the requests of a campaign are recorded",
+    "health.checked": "checks ran",
+    "audit.verified": "the log was verified",
+    "audit.heartbeat": "nothing happened but time: an hour without one is an hour in which nothing could be recorded",
+    "jobs.purged": "finished jobs whose retention period was over were removed, with counts by kind",
+    "job.rejected": "a request was refused for good",
+    "message.refused": "a message was wrong, or its request id was used before; no job came of it",
+    "schedule.refused": "a due slot became no job, for its request was refused; the next slot is asked for again",
+    "job.parked": "a job waits for a person",
+    "job.retried": "a person queued a parked job again",
+    "job.cancel_requested": "a person asked a running job to end; it does at its next batch",
+    "job.park_requested": "a person asked a running job to pause; it does at its next batch",
+    "job.cancelled": "a job was ended by a person; what it had committed stays",
+}
+
+for _action, _meaning in _OURS.items():
+    ACTIONS.add(_action, _meaning)
