@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pymongo.errors import CollectionInvalid
 
-from compliance.audit.schema import INDEXES, VALIDATOR
+from compliance.audit.schema import INDEXES, VALIDATORS
 from compliance.errors import ConfigurationError
 from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import (
@@ -41,15 +41,18 @@ def provision(databases: Databases, *, grants: Grants, passwords: Mapping[Role, 
 
 
 def ensure_audit_log(databases: Databases) -> list[str]:
-    """Create the audit collection with its validator and indexes where they are missing; return what was created."""
+    """Create the collections of the audit database with validators and indexes where missing; return what was made."""
     changed = []
-    if AUDIT_LOG not in databases.audit.list_collection_names():
+    present_collections = databases.audit.list_collection_names()
+    for name, validator in VALIDATORS.items():
+        if name in present_collections:
+            continue
         try:
-            databases.audit.create_collection(AUDIT_LOG, validator=VALIDATOR, validationLevel="strict")
+            databases.audit.create_collection(name, validator=validator, validationLevel="strict")
         except CollectionInvalid:
             pass  # somebody else was faster
         else:
-            changed.append(f"collection {AUDIT_LOG}")
+            changed.append(f"collection {name}")
     present = databases.audit[AUDIT_LOG].index_information()
     for name, keys in INDEXES.items():
         if name not in present:

@@ -13,6 +13,12 @@ Privilege = dict[str, Any]
 Right = tuple[str, str, str]  # database, collection, action; an empty name stands for all of them
 
 AUDIT_LOG = "audit_log"
+BATCHES = "audit_batches"
+CHECKPOINTS = "audit_checkpoints"
+TILES = "audit_tiles"
+COSIGNATURES = "audit_cosignatures"
+INCIDENTS = "audit_incidents"
+SEAL = (BATCHES, CHECKPOINTS, TILES, COSIGNATURES, INCIDENTS)  # what the sealer adds to, and nobody changes
 OUTBOX = "outbox"
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
@@ -76,8 +82,8 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
                 _allow(app, "", "find", "changeStream"),
                 _allow(audit, "", "find", "changeStream"),
                 _allow(audit, AUDIT_LOG, "insert"),  # a wrong document of the outbox is refused with its entry
-                _allow(audit, "audit_batches", "insert"),
-                _allow(audit, "audit_checkpoints", "insert"),
+                _allow(audit, "", "listCollections", "listIndexes"),
+                *(_allow(audit, name, "insert") for name in SEAL),
                 _allow(own, "jobs", "find", "insert", "update"),
                 _allow(own, "watch_tokens", "find", "insert", "update"),
                 _allow(own, OUTBOX, "find", "remove"),
@@ -95,8 +101,8 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
         *(_allow(app, name, "update", "remove") for name in grants.erasable),
         *(_allow(app, name, "insert") for name in grants.importable),
         _allow(app, "consent", "insert", "update"),
-        _allow(audit, "", "listCollections"),
-        _allow(audit, AUDIT_LOG, "insert", *READ),
+        _allow(audit, "", "listCollections", *READ),
+        _allow(audit, AUDIT_LOG, "insert"),
         _allow(own, "", "listCollections", *READ),
         *(_allow(own, name, "insert", "update") for name in ("jobs", "erasure_requests", "holds", "schedules")),
         _allow(own, "jobs", "remove"),
@@ -173,4 +179,4 @@ def _matters(action: str, resource: dict[str, Any], audit: str) -> bool:
 def _covers(resource: dict[str, Any], audit: str) -> bool:
     if resource.get("anyResource"):
         return True
-    return resource.get("db") in ("", audit) and resource.get("collection") in ("", AUDIT_LOG)
+    return resource.get("db") in ("", audit) and resource.get("collection") in ("", AUDIT_LOG, *SEAL)

@@ -2,6 +2,7 @@
 
 from compliance.audit.entry import OUTCOMES, VERSION
 from compliance.mongo import Document
+from compliance.roles import AUDIT_LOG, BATCHES, CHECKPOINTS, COSIGNATURES, INCIDENTS, TILES
 
 _NO_ADDRESS: Document = {"bsonType": "string", "pattern": "^[^@]*$"}
 _COUNT: Document = {"bsonType": ["int", "long"]}
@@ -58,6 +59,48 @@ VALIDATOR: Document = {
         "additionalProperties": False,
         "properties": _FIELDS,
     }
+}
+
+_HASHES: Document = {"bsonType": "binData"}
+_LOG_AND_START: Document = {
+    "bsonType": "object",
+    "required": ["log", "start"],
+    "additionalProperties": False,
+    "properties": {"log": {"bsonType": "string"}, "start": _COUNT | {"minimum": 0}},
+}
+_LOG_AND_SIZE: Document = {
+    "bsonType": "object",
+    "required": ["log", "size"],
+    "properties": {"log": {"bsonType": "string"}, "size": _COUNT | {"minimum": 0}},
+}
+
+
+def _strict(**fields: Document) -> Document:
+    required = [name for name in fields if name != "_id"]
+    shape = {"bsonType": "object", "required": required, "additionalProperties": False, "properties": fields}
+    return {"$jsonSchema": shape}
+
+
+VALIDATORS: dict[str, Document] = {
+    AUDIT_LOG: VALIDATOR,
+    BATCHES: _strict(
+        _id=_LOG_AND_START,
+        n=_COUNT | {"minimum": 1},
+        ids=_HASHES,
+        leaves=_HASHES,
+        frontier=_HASHES,
+        sealed_at={"bsonType": "date"},
+        token={"bsonType": "string"},
+    ),
+    CHECKPOINTS: _strict(_id=_LOG_AND_SIZE, note=_HASHES),
+    TILES: _strict(_id={"bsonType": "object", "required": ["log", "level", "index"]}, hashes=_HASHES),
+    COSIGNATURES: _strict(_id=_LOG_AND_SIZE, lines=_HASHES),
+    INCIDENTS: _strict(
+        _id={"bsonType": "string", "pattern": "^[0-9a-f]{32}$"},
+        kind={"bsonType": "string", "pattern": "^[A-Z-]{1,40}$"},
+        what={"bsonType": "string", "pattern": "^[^@]{1,500}$"},
+        at={"bsonType": "date"},
+    ),
 }
 
 INDEXES: dict[str, dict[str, int]] = {

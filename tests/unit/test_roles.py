@@ -74,7 +74,7 @@ def test_a_right_to_alter_is_found_however_wide_it_was_granted(action: str, reso
     "resource",
     [
         {"db": "app", "collection": ""},
-        {"db": "app_audit", "collection": "audit_batches"},
+        {"db": "app_audit", "collection": "another"},
         {"db": "other_audit", "collection": AUDIT_LOG},
         {"cluster": True},
     ],
