@@ -1,0 +1,84 @@
+"""Incidents: what was done to the audit database, or beside it, that no process of ours does.
+
+An incident is a fact to keep, not a job to carry out: it goes into a collection that only grows, and nobody closes it.
+
+Document shape (``audit_incidents``)::
+
+    {_id: str, kind: str, what: str, at: date}
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pymongo.errors import DuplicateKeyError
+
+from compliance.mongo import Databases, Document, driver_errors
+from compliance.roles import INCIDENTS
+
+MAX_WHAT = 500
+
+
+class Kind(StrEnum):
+    """What happened; the closed list of ``kind``."""
+
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    DROPPED = "DROPPED"
+    RENAMED = "RENAMED"
+    CREATED = "CREATED"
+    SCHEMA_CHANGED = "SCHEMA-CHANGED"
+    INDEX_CHANGED = "INDEX-CHANGED"
+    REPLACED = "REPLACED"
+    FORGED = "FORGED"
+    APPLY_OPS = "APPLY-OPS"
+    UNAUDITED_WRITE = "UNAUDITED-WRITE"
+    FORK = "FORK"
+    ROLLBACK = "ROLLBACK"
+    WATCH_LOST = "WATCH-LOST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One thing that happened.
+
+    Attributes:
+        what: One sentence with ids and names, never a value.
+        at: When the server did it, else when it was noticed.
+        event: What identifies it, such as a resume token; the same event read twice is one incident.
+    """
+
+    kind: Kind
+    what: str
+    at: datetime
+    event: str
+
+    @property
+    def id(self) -> str:
+        """The deterministic id: the first 32 hex digits of SHA-256 over kind and event."""
+        return hashlib.sha256(f"{self.kind}\x00{self.event}".encode()).hexdigest()[:32]
+
+    @property
+    def sentence(self) -> str:
+        """What is kept of `what`: no odd or long name may keep the validator from taking an incident."""
+        return self.what.replace("@", "_")[:MAX_WHAT]
+
+
+def to_document(incident: Incident) -> Document:
+    """Return *incident* as it is stored."""
+    return {"_id": incident.id, "kind": incident.kind.value, "what": incident.sentence, "at": incident.at}
+
+
+def record(databases: Databases, incident: Incident) -> bool:
+    """Add *incident*, in no transaction; return whether it is new.
+
+    Raises:
+        StoreUnavailable: When MongoDB does not answer; call again, it is harmless.
+    """
+    with driver_errors():
+        try:
+            databases.audit[INCIDENTS].insert_one(to_document(incident))
+        except DuplicateKeyError:
+            return False
+    return True
