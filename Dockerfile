@@ -13,7 +13,7 @@ RUN pip install --no-deps --no-build-isolation /src && pip uninstall -y setuptoo
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 compliance \
     && useradd --uid 10001 --gid compliance --home-dir /nonexistent --shell /usr/sbin/nologin compliance \
-    && install -d -o compliance -g compliance -m 0700 /transfer
+    && install -d -o compliance -g compliance -m 0700 /transfer /guard
 COPY --from=build /opt/compliance /opt/compliance
 ENV PATH=/opt/compliance/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -131,6 +131,7 @@ class Settings(BaseSettings):
     writer_vkeys: str = Field("", alias="COMPLIANCE_WRITER_VKEYS")
     log_key: SecretStr | None = Field(None, alias="COMPLIANCE_LOG_KEY")
     log_vkeys: str = Field("", alias="COMPLIANCE_LOG_VKEYS")
+    seal_guard: Path | None = Field(None, alias="COMPLIANCE_SEAL_GUARD")
     sentry_dsn: SentryDsn | None = Field(None, alias="SENTRY_DSN")
     home: Path | None = Field(None, alias="COMPLIANCE_HOME")
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")

@@ -92,6 +92,10 @@ class Addresses:
             ),
         )
 
+    def seal_guard(self) -> Path:
+        """Return the file in which the sealer remembers what it signed."""
+        return self.settings.seal_guard or resolve_home(self.settings.home) / "seal-guard.json"
+
     def _key(self, signer: str, given: SecretStr | None) -> SigningKey:
         held = self._held_key(signer, given)
         if held is None:

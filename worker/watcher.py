@@ -11,7 +11,7 @@ Document shape (``watch_tokens``)::
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from worker.intake import submit
 from worker.liveness import Chorus, Heartbeat
 from worker.outbox import Outbox
 from worker.routing import FollowUp, Source, coalesce, route, sources
+from worker.sealing import SEALER, Sealing
 from worker.services import Services
 from worker.tasks import JOBS
 from worker.telemetry import metrics, report_error
@@ -51,14 +52,16 @@ def watch_all(
     *,
     heartbeat: Heartbeat | None = None,
     ages: TokenAges | None = None,
+    sealing: Sealing | None = None,
 ) -> None:
-    """Follow every source of the data map, and the outbox, each in a thread, until asked to stop or until one fails.
+    """Follow every source of the data map, the outbox and the audit log, each in a thread, until asked to stop.
 
     Args:
         services: The services.
         should_stop: Asked all the time.
         heartbeat: Beats while every stream is read.
         ages: Told when a stream saves its token.
+        sealing: What seals the audit log, where this watcher does.
 
     Raises:
         ComplianceError: What one of them could not recover from; the others are stopped.
@@ -69,12 +72,16 @@ def watch_all(
         return should_stop() or failed.is_set()
 
     followed = sources(services.data_map)
-    chorus = Chorus(heartbeat or Heartbeat(None), (OUTBOX, *(source.database for source in followed)))
+    others = (OUTBOX, *((SEALER,) if sealing else ()))
+    chorus = Chorus(heartbeat or Heartbeat(None), (*others, *(source.database for source in followed)))
     watchers = [Watcher(services, source, ends, chorus.hear, (ages or TokenAges()).mark) for source in followed]
     outbox = Outbox(services, on_read=lambda: chorus.hear(OUTBOX))
-    with ThreadPoolExecutor(len(watchers) + 1) as pool:
+    with ThreadPoolExecutor(len(watchers) + len(others)) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
         running.append(pool.submit(persevere, OUTBOX, lambda: outbox.follow(ends), services.clock, ends))
+        if sealing is not None:
+            sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
+            running.append(pool.submit(persevere, SEALER, lambda: sealer.follow(ends), services.clock, ends))
         for ended in as_completed(running):
             if ended.exception() is not None:
                 failed.set()

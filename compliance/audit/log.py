@@ -55,7 +55,7 @@ class AuditLog:
             raise DuplicateEntry(f"{entry.action} was recorded before as entry {entry.id}") from None
         return entry.id
 
-    def holds(self, entry: Entry, *, session: Session) -> bool:
+    def holds(self, entry: Entry, *, session: Session | None = None) -> bool:
         """Whether *entry* was recorded before, as the transaction of *session* sees it.
 
         For a caller to whom a repeat is nothing new: a repeated insert would abort all else in the transaction.

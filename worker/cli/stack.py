@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 from prometheus_client.registry import Collector
 
-from compliance.login import find_login, refuse_excess
+from compliance.provision import refuse_excess
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
 from worker.liveness import Heartbeat
+from worker.sealing import build_sealing
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging, configure_sentry
 from worker.telemetry.exposition import serve_watcher
@@ -59,12 +60,13 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
     with found.services(Role.SEALER, profile=env) as services:
         configure_logging(settings.log_level)
         configure_sentry(settings)
-        refuse_excess(find_login(services.databases))
+        refuse_excess(services.databases)
         heartbeat, ages = Heartbeat(settings.heartbeat_file), TokenAges()
+        sealing = build_sealing(found.addresses(env), services)
         heartbeat.begin()
         try:
             with _served(settings, LedgerCollector(services.databases, JOBS), ages):
-                watch_all(services, stop.is_set, heartbeat=heartbeat, ages=ages)
+                watch_all(services, stop.is_set, heartbeat=heartbeat, ages=ages, sealing=sealing)
         finally:
             heartbeat.end()
 

@@ -1,0 +1,143 @@
+"""The sealer's thread of the watcher: follows the inserts of the audit log, and seals them about once a second."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from pymongo.change_stream import ChangeStream
+from pymongo.errors import OperationFailure
+
+from compliance.audit.batch import MAX_LEAVES
+from compliance.audit.guard import Guard
+from compliance.audit.incident import Incident, Kind
+from compliance.audit.keys import SigningKey
+from compliance.audit.sealer import Sealer
+from compliance.errors import IntegrityError
+from compliance.mongo import Document
+from compliance.roles import AUDIT_LOG
+from worker.addresses import Addresses
+from worker.alarm import raise_alarm
+from worker.services import Services
+from worker.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+SEALER = "sealer"
+INSERTED = [{"$match": {"operationType": "insert", "ns.coll": AUDIT_LOG}}]
+AWAIT_MS = 100
+EVERY_SECONDS = 0.5
+CLOSE_EVERY_SECONDS = 60.0
+PAUSE = timedelta(seconds=5)
+HISTORY_LOST = (286, 280)
+
+
+def build_sealing(addresses: Addresses, services: Services) -> "Sealing":
+    """Return what seals the audit log of *services*.
+
+    Raises:
+        ConfigurationError: When the key of the log is missing.
+    """
+    return Sealing(
+        services=services,
+        key=addresses.log_key(),
+        guard=Guard(addresses.seal_guard()),
+        alarm=lambda incident: raise_alarm(incident, services),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """Follows the audit log and seals it.
+
+    Attributes:
+        key: Signs checkpoints.
+        alarm: Told of what is not in order.
+        on_read: Called whenever the stream was read, also when nothing was there.
+        on_sealed: Called behind every seal.
+    """
+
+    services: Services
+    key: SigningKey
+    guard: Guard
+    alarm: Callable[[Incident], None]
+    on_read: Callable[[], None] = lambda: None
+    on_sealed: Callable[[], None] = lambda: None
+
+    def follow(self, should_stop: Callable[[], bool]) -> None:
+        """Seal until asked to stop; where the log is not as it was left, raise the alarm, and sign nothing."""
+        try:
+            self._follow(should_stop)
+        except IntegrityError as error:
+            self._report(Kind.FORK.value, str(error))
+            self.on_read()  # the process lives; a restart would not help
+            self.services.clock.sleep(PAUSE)
+
+    def _follow(self, should_stop: Callable[[], bool]) -> None:
+        sealer = self._sealer()
+        token = sealer.open()
+        try:
+            self._seal(sealer, token, should_stop)
+        except OperationFailure as error:
+            if error.code not in HISTORY_LOST:
+                raise
+            lost = "the oplog no longer reaches back to the last seal; what is in the log is sealed as it is now"
+            self._report(Kind.WATCH_LOST.value, lost)
+            self._seal(sealer, None, should_stop)
+
+    def _seal(self, sealer: Sealer, token: str | None, should_stop: Callable[[], bool]) -> None:
+        audit = self.services.databases.audit
+        resume = {"_data": token} if token is not None else None
+        with audit.watch(INSERTED, resume_after=resume, max_await_time_ms=AWAIT_MS, batch_size=MAX_LEAVES) as stream:
+            log.info("seal.following")
+            if token is None:
+                sealer.recover(_token(stream))
+            closed_at = sealed_at = 0.0
+            while not should_stop():
+                is_more = self._read(stream, sealer)
+                self.on_read()
+                now = time.monotonic()
+                if is_more or now - sealed_at >= EVERY_SECONDS:
+                    self._seal_pending(sealer)
+                    sealed_at = now
+                if now - closed_at >= CLOSE_EVERY_SECONDS:
+                    sealer.close_past()
+                    closed_at = now
+            self._seal_pending(sealer)
+
+    def _read(self, stream: ChangeStream[Document], sealer: Sealer) -> bool:
+        """Take what is there; return whether a batch is full."""
+        while sealer.pending < MAX_LEAVES:
+            change = stream.try_next()
+            if change is None:
+                return False
+            sealer.take(change["fullDocument"], _token(stream))
+        return True
+
+    def _seal_pending(self, sealer: Sealer) -> None:
+        count = sealer.pending
+        sealer.seal()
+        metrics.SEALED.inc(by=count - sealer.pending)
+        self.on_sealed()
+
+    def _sealer(self) -> Sealer:
+        return Sealer(
+            databases=self.services.databases,
+            trust=self.services.trust,
+            key=self.key,
+            clock=self.services.clock,
+            guard=self.guard,
+            report=self._report,
+        )
+
+    def _report(self, kind: str, what: str) -> None:
+        at = self.services.clock.now()
+        self.alarm(Incident(kind=Kind(kind), what=what, at=at, event=what))
+
+
+def _token(stream: ChangeStream[Document]) -> str:
+    token = stream.resume_token
+    if token is None:
+        raise RuntimeError("a change stream that was opened has a token")
+    return str(token["_data"])
