@@ -3,11 +3,11 @@
 ::
 
     ComplianceError
-     ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost
+     ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
-     │   of the audit log    HALT     InvalidProof, MalformedProof
+     │   of the audit log    HALT     InvalidProof, MalformedProof, LogForked, LogRolledBack, CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
@@ -73,6 +73,12 @@ class LeaseLost(TransientError):
     """The fence moved on: another worker owns this job now, and nothing was committed."""
 
 
+class AnchorUnavailable(TransientError):
+    """A place outside the database did not take a checkpoint of the log."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
 class RejectedError(ComplianceError):
     """Can never succeed as it was asked for."""
 
@@ -134,6 +140,18 @@ class InvalidProof(IntegrityError):
 
 class MalformedProof(InvalidProof):
     """Bytes of the sealed audit log (tile, note, checkpoint, proof, receipt) are not of the form that is specified."""
+
+
+class LogForked(IntegrityError):
+    """A place outside the database holds a checkpoint of the same log with other entries: history was rewritten."""
+
+
+class LogRolledBack(IntegrityError):
+    """A place outside the database holds a checkpoint of more entries than the log has: its end was cut off."""
+
+
+class CheckpointRefused(IntegrityError):
+    """A place outside the database does not take the key that signed a checkpoint."""
 
 
 class MigrationError(ComplianceError):

@@ -18,7 +18,7 @@ from worker.telemetry.exposition import KEPT, PoolCollector, keep_of_dead
 from worker.telemetry.metrics import ATTEMPTS, METRICS
 
 ROOT = Path(__file__).parents[2]
-LABELS = {"kind", "state", "outcome", "stream"}
+LABELS = {"anchor", "kind", "state", "outcome", "stream"}
 UNITS = ("_seconds", "_total", "_jobs", "_past_deadline", "_overdue", "_readable")
 RULES = ROOT / "docs/examples/alerts.yml"
 

@@ -94,6 +94,12 @@ INTERRUPTIONS = Count("compliance_watch_interruptions_total", "Times that a stre
 TOKEN_AGE = Reading(
     "compliance_watch_token_age_seconds", "Since the last saved token, or the start of the watcher.", "stream"
 )
+ANCHORED = Count(
+    "compliance_anchor_pushes_total",
+    "Checkpoints of the audit log, by what an anchor made of them.",
+    "anchor",
+    "outcome",
+)
 JOBS = Reading("compliance_jobs", "Jobs that are not finished.", "kind", "state")
 OLDEST_DUE = Reading("compliance_oldest_due_job_age_seconds", "How long the oldest due job has been due.", "kind")
 PAST_DEADLINE = Reading("compliance_jobs_past_deadline", "Unfinished jobs whose deadline has passed.", "kind")
@@ -103,7 +109,7 @@ READABLE = Reading("compliance_ledger_readable", "Whether MongoDB answered the l
 WORKER_METRICS = (ATTEMPTS, REFUSED, DURATION, WAIT, UNPUBLISHED, SWEEPS, SWEPT)
 SEALED = Count("compliance_audit_sealed_total", "Entries of the audit log that this watcher sealed.")
 INCIDENTS = Count("compliance_audit_incidents_total", "Signs that somebody touched the audit database.", "kind")
-WATCHER_COUNTS = (WATCH_EVENTS, WATCH_JOBS, SEALED, INCIDENTS, REFUSED, INTERRUPTIONS, UNPUBLISHED)
+WATCHER_COUNTS = (WATCH_EVENTS, WATCH_JOBS, SEALED, INCIDENTS, REFUSED, INTERRUPTIONS, UNPUBLISHED, ANCHORED)
 WATCHER_READINGS = (TOKEN_AGE, JOBS, OLDEST_DUE, PAST_DEADLINE, OVERDUE, READABLE)
 METRICS = tuple(dict.fromkeys((*WORKER_METRICS, *WATCHER_COUNTS, *WATCHER_READINGS)))
 

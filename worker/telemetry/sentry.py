@@ -42,7 +42,7 @@ CHECK_IN_FIELDS = (
 )
 FRAME_FIELDS = ("filename", "abs_path", "function", "module", "lineno", "in_app")
 # Their errors are reported by ``report_error``, with a stack; the log line would be a second issue for each.
-REPORTED_EVENTS = ("job.crashed", "schedule.refused", "task.crashed", "watch.history_lost")
+REPORTED_EVENTS = ("anchor.conflict", "job.crashed", "schedule.refused", "task.crashed", "watch.history_lost")
 
 Status = Literal["in_progress", "ok", "error"]
 
@@ -77,6 +77,7 @@ def configure_sentry(settings: Settings) -> None:
         max_breadcrumbs=0,
         max_request_body_size="never",
         auto_enabling_integrations=False,
+        trace_propagation_targets=[],  # nobody we ask over HTTP is to learn our traces
         before_send=scrub,
     )
 

@@ -1,0 +1,140 @@
+"""Bring the newest checkpoint of each log to every anchor, again and again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from compliance.audit.checkpoint import Checkpoint, Policy, open_checkpoint
+from compliance.clock import Clock
+from compliance.errors import (
+    AnchorUnavailable,
+    CheckpointRefused,
+    ComplianceError,
+    ConfigurationError,
+    IntegrityError,
+    InvalidProof,
+    LogForked,
+    LogRolledBack,
+    StepRefused,
+    StoreUnavailable,
+)
+from worker.anchors.anchor import CheckpointStore, Head, Place
+from worker.telemetry import metrics, report_error
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=5)
+TAKEN = "taken"
+CRASHED = "crashed"
+OUTCOMES: tuple[tuple[type[ComplianceError], str], ...] = (
+    (LogForked, "fork"),
+    (LogRolledBack, "rollback"),
+    (CheckpointRefused, "refused"),
+    (InvalidProof, "invalid"),
+    (ConfigurationError, "misconfigured"),
+    (AnchorUnavailable, "failed"),
+)
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Standing:
+    """How far one anchor is with one log."""
+
+    pushed: Checkpoint | None = None
+    due_at: datetime = _NEVER
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorLoop:
+    """Pushes what is new; call ``turn`` every second from one thread.
+
+    Attributes:
+        places: The anchors.
+        store: Where checkpoints come from and cosignatures go.
+        policy: Whose signatures count for a log, by its origin.
+        clock: The time.
+    """
+
+    places: Sequence[Place]
+    store: CheckpointStore
+    policy: Callable[[str], Policy]
+    clock: Clock
+    _standings: dict[tuple[str, str], Standing] = field(default_factory=dict)
+
+    def turn(self) -> None:
+        """Push to every anchor that is due; it takes at most the time limits of all of them together.
+
+        One that fails is told of and tried again later; it keeps no other from its turn.
+
+        Raises:
+            StoreUnavailable: When the store does not answer.
+        """
+        for origin in self.store.origins():
+            for place in self.places:
+                standing = self._standings.setdefault((origin, place.name), Standing())
+                if self.clock.now() >= standing.due_at:
+                    self._try(place, origin, standing)
+
+    def _try(self, place: Place, origin: str, standing: Standing) -> None:
+        try:
+            pushed = self._push(place, origin, standing)
+        except (StoreUnavailable, StepRefused, PyMongoError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one anchor must not keep the others waiting
+            standing.failures += 1
+            standing.due_at = self.clock.now() + pause(standing.failures)
+            _tell(error, place.name, origin)
+        else:
+            if pushed:
+                standing.failures = 0
+                standing.due_at = self.clock.now() + place.every
+                metrics.ANCHORED.inc(place.name, TAKEN)
+
+    def _push(self, place: Place, origin: str, standing: Standing) -> bool:
+        """Push the newest checkpoint, and return whether there was a new one."""
+        head = self._head(origin)
+        if head is None or head.checkpoint == standing.pushed:
+            return False
+        if standing.pushed is not None:  # a command cannot tell us what it has
+            head.check_continues(standing.pushed, name=place.name)
+        lines = place.anchor.push(head)
+        if lines:
+            self.store.add_cosignatures(origin, head.checkpoint.size, lines)
+        standing.pushed = head.checkpoint
+        log.info("anchor.taken", anchor=place.name, log=origin, size=head.checkpoint.size)
+        return True
+
+    def _head(self, origin: str) -> Head | None:
+        note = self.store.latest(origin)
+        if note is None:
+            return None
+        policy = replace(self.policy(origin), quorum=0)  # the witnesses are yet to sign
+        checkpoint = open_checkpoint(note, policy=policy).checkpoint
+        return Head(note=note, checkpoint=checkpoint, node=self.store.nodes(origin, checkpoint.size), policy=policy)
+
+
+def pause(failures: int) -> timedelta:
+    """Return how long to wait after that many failures in a row."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(failures - 1, 20)))
+
+
+def outcome_of(error: Exception) -> str:
+    """Return what a failed push counts as."""
+    return next((outcome for kind, outcome in OUTCOMES if isinstance(error, kind)), CRASHED)
+
+
+def _tell(error: Exception, name: str, origin: str) -> None:
+    outcome = outcome_of(error)
+    metrics.ANCHORED.inc(name, outcome)
+    reason = str(error) if isinstance(error, ComplianceError) else type(error).__name__
+    if isinstance(error, IntegrityError):
+        log.error("anchor.conflict", kind=outcome, anchor=name, log=origin, reason=reason)
+    else:
+        log.warning("anchor.failed", kind=outcome, anchor=name, log=origin, reason=reason)
+    report_error(error, kind=f"anchor/{name}", request_id="none")
