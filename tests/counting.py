@@ -5,17 +5,21 @@ Only the fence keeps a second worker from counting again: the ids of its audit e
 
 import os
 import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from deployment import Deployment
+from deployment import Deployment, Stack, provision_database
+from waiting import wait_until
 
 from compliance.audit.entry import Entry
 from compliance.audit.vocabulary import ACTIONS
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Session
 from compliance.roles import Role, role_name
-from worker.intake import Message
+from worker.intake import Message, receive
 from worker.job import ACTOR, JobKind, Payload
 from worker.services import Services
 
@@ -96,6 +100,16 @@ def message(kind: str, request_id: str, *, lane: int = 0, is_repeat: bool = Fals
     )
 
 
+@contextmanager
+def open_counting(stack: Stack) -> Iterator[Deployment]:
+    """Make a migrated database with counters on *stack*; it is gone after the block."""
+    with ExitStack() as cleanup:
+        deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
+        deployment.migrate()
+        allow_counting(deployment)
+        yield deployment
+
+
 def allow_counting(deployment: Deployment) -> None:
     """Let the worker of *deployment* write counters."""
     deployment.admin.app.create_collection(COUNTERS)
@@ -109,6 +123,31 @@ def allow_counting(deployment: Deployment) -> None:
 def add_counters(deployment: Deployment, *names: str) -> None:
     """Make counters that stand at nothing."""
     deployment.admin.app[COUNTERS].insert_many([{"_id": name, "count": 0, "batches": []} for name in names])
+
+
+def finish(
+    deployment: Deployment,
+    kind: str,
+    request_id: str,
+    *,
+    lane: int = 0,
+    timeout: float = 60,
+    forgiven: tuple[type[Exception], ...] = (),
+) -> None:
+    """Let a successor take the message again until the job is done; errors that are *forgiven* are met by one more."""
+    again = message(kind, request_id, lane=lane, is_repeat=True)
+
+    def is_done() -> bool:
+        with suppress(*forgiven):
+            receive(again, services=deployment.services())
+        return bool(counted(deployment, request_id)["state"] == "done")
+
+    wait_until(is_done, timeout=timeout, what="a successor finishes the job")
+
+
+def assert_counted_once(deployment: Deployment, kind: str, request_id: str) -> None:
+    """Fail unless the job of *request_id* left behind what one execution does."""
+    assert counted(deployment, request_id) == counted_once(BATCHES[kind]), request_id
 
 
 def counted(deployment: Deployment, request_id: str) -> dict[str, Any]:

@@ -1,20 +1,15 @@
 """A job whose effect must not be repeated, and a fault at each of its commands to MongoDB, one after the other."""
 
-import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from signal import SIGKILL
 from typing import Any
 
 import pytest
-from counting import BATCHES, KINDS, LEASED, add_counters, allow_counting, counted, counted_once, message
-from deployment import Deployment, Stack, provision_database
+from counting import BATCHES, KINDS, LEASED, add_counters, assert_counted_once, counted, finish, open_counting
+from deployment import Deployment, Stack
 from every import FEWEST, every
 from nursery import KILL, REACHED, STARTED, STOP, SUCCEEDED, UNTOUCHED, Fault, Nursery, open_nurseries
-from waiting import wait_until
-
-from worker.intake import receive
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -27,10 +22,7 @@ SLEEPS = [STARTED, pytest.param(SUCCEEDED, marks=pytest.mark.storm)]  # asleep a
 @pytest.fixture(scope="module")
 def counting(stack: Stack) -> Iterator[Deployment]:
     """A database with counters, where a transaction whose client is gone is soon given up."""
-    with ExitStack() as cleanup:
-        deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
-        deployment.migrate()
-        allow_counting(deployment)
+    with open_counting(stack) as deployment:
         deployment.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
         yield deployment.with_settings(lease=LEASE)
 
@@ -42,23 +34,8 @@ def nurseries(counting: Deployment) -> Iterator[Nurseries]:
         yield opened
 
 
-def finish(counting: Deployment, kind: str, request_id: str, lane: int) -> None:
-    """Let a successor take the message again until the job is done."""
-    again = message(kind, request_id, lane=lane, is_repeat=True)
-
-    def is_done() -> bool:
-        receive(again, services=counting.services())
-        return bool(job(counting, request_id)["state"] == "done")
-
-    wait_until(is_done, timeout=60, what="a successor finishes the job")
-
-
 def job(counting: Deployment, request_id: str) -> dict[str, Any]:
     return counting.admin.compliance["jobs"].find_one({"_id": request_id}) or {}
-
-
-def assert_counted_once(counting: Deployment, kind: str, request_id: str) -> None:
-    assert counted(counting, request_id) == counted_once(BATCHES[kind]), request_id
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -70,7 +47,7 @@ def test_a_worker_that_is_killed_at_any_command_leaves_one_effect(
         request_id = f"kill-{kind}-{moment}-{number}"
         add_counters(counting, request_id)
         end = nurseries[lane].attempt(kind, request_id, Fault(at=number, moment=moment, fate=KILL))
-        finish(counting, kind, request_id, lane)
+        finish(counting, kind, request_id, lane=lane)
 
         assert end.exit_code == (-SIGKILL if end.was_reached else 0)
         assert_counted_once(counting, kind, request_id)
@@ -88,7 +65,7 @@ def test_a_worker_that_sleeps_at_any_command_until_it_is_replaced_commits_nothin
         request_id = f"stop-{kind}-{moment}-{number}"
         add_counters(counting, request_id)
         end = nurseries[lane].attempt(kind, request_id, Fault(at=number, moment=moment, fate=STOP))
-        finish(counting, kind, request_id, lane)
+        finish(counting, kind, request_id, lane=lane)
         finished = job(counting, request_id)
         if end.is_stopped:
             end = nurseries[lane].wake(end)
@@ -111,7 +88,7 @@ def test_without_the_fence_a_worker_that_wakes_counts_twice(counting: Deployment
         end = nurseries[lane].attempt(
             LEASED.name, request_id, Fault(at=number, moment=STARTED, fate=STOP, is_fenced=False)
         )
-        finish(counting, LEASED.name, request_id, lane)
+        finish(counting, LEASED.name, request_id, lane=lane)
         if end.is_stopped:
             end = nurseries[lane].wake(end)
         if counted(counting, request_id)["count"] > BATCHES[LEASED.name]:

@@ -1,6 +1,6 @@
 """Faults of other kinds: many equal messages, wrong clocks, commits without a result, a job that kills its workers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -92,39 +92,39 @@ def test_a_worker_with_a_wrong_clock_takes_nothing_early_and_loses_nothing(count
     assert swept == [0] * 6
 
 
+def vanish(services: Services, request_id: str, pause: timedelta) -> None:
+    """Claim a job for *pause*, and do nothing."""
+    assert services.ledger.claim(RequestId(request_id), owner="vanished", lease=pause) is not None
+
+
+def fail(services: Services, request_id: str, pause: timedelta) -> None:
+    """Claim a job, and hand it back for another try after *pause*."""
+    claim = services.ledger.claim(RequestId(request_id), owner="failed", lease=timedelta(minutes=1))
+    assert claim is not None
+    services.ledger.hand_back(claim, delay=pause)
+
+
 @pytest.mark.parametrize("minutes", [5, -5])
-def test_a_worker_with_a_wrong_clock_takes_over_once_the_lease_has_ended(counting: Deployment, minutes: int) -> None:
-    add_counters(counting, "r-1")
-    services = counting.services()
-    wrong = replace(services, clock=Wrong(services, minutes))
-    asked = message(LEASED.name, "r-1", is_repeat=True)
-    record(admit(asked, services), services)
-    vanished = services.ledger.claim(RequestId("r-1"), owner="vanished", lease=timedelta(milliseconds=300))
+@pytest.mark.parametrize(("leave", "state"), [(vanish, "running"), (fail, "queued")])
+def test_a_worker_with_a_wrong_clock_goes_on_with_a_job_by_the_clock_of_the_server(
+    counting: Deployment, leave: Callable[[Services, str, timedelta], None], state: str, minutes: int
+) -> None:
+    add_counters(counting, "early", "due")
+    right = counting.services()
+    wrong = replace(right, clock=Wrong(right, minutes))
+    for request_id, pause in (("early", timedelta(minutes=2)), ("due", timedelta(milliseconds=300))):
+        record(admit(message(LEASED.name, request_id), right), right)
+        leave(wrong, request_id, pause)
 
     def is_done() -> bool:
-        receive(asked, services=wrong)
-        return bool(counted(counting, "r-1")["state"] == "done")
+        for request_id in ("early", "due"):
+            receive(message(LEASED.name, request_id, is_repeat=True), services=wrong)
+        return bool(counted(counting, "due")["state"] == "done")
 
-    wait_until(is_done, timeout=30, what="it is taken over")
+    wait_until(is_done, timeout=30, what="it goes on with the one that is due")
 
-    assert vanished is not None
-    assert counted(counting, "r-1") == counted_once(BATCHES[LEASED.name])
-
-
-@pytest.mark.parametrize("minutes", [5, -5])
-def test_a_worker_with_a_wrong_clock_waits_as_long_as_it_was_told(counting: Deployment, minutes: int) -> None:
-    """A job that failed is due again by the clock of the server."""
-    add_counters(counting, "r-1")
-    services = counting.services()
-    wrong = replace(services, clock=Wrong(services, minutes))
-    asked = message(LEASED.name, "r-1", is_repeat=True)
-    record(admit(asked, services), services)
-    claim = wrong.ledger.claim(RequestId("r-1"), owner="failed", lease=timedelta(minutes=1))
-    assert claim is not None
-    wrong.ledger.hand_back(claim, delay=timedelta(minutes=2))
-    receive(asked, services=wrong)
-
-    assert counted(counting, "r-1")["state"] == "queued"
+    assert counted(counting, "due") == counted_once(BATCHES[LEASED.name])
+    assert (counted(counting, "early")["state"], counted(counting, "early")["count"]) == (state, 0)
     assert sweep(wrong) == 0
 
 

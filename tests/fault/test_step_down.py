@@ -2,18 +2,15 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
-from counting import BATCHES, KINDS, add_counters, allow_counting, counted, counted_once, message
-from deployment import Deployment, Stack, provision_database
+from counting import BATCHES, KINDS, add_counters, assert_counted_once, finish, open_counting
+from deployment import Deployment, Stack
 from every import FEWEST, every
 from nursery import FAILED, REACHED, STARTED, STEP_DOWN, SUCCEEDED, UNTOUCHED, Fault, Nursery, open_nursery
-from waiting import wait_until
 
 from compliance.errors import StoreUnavailable
 from worker.embedded import open_stack
-from worker.intake import receive
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,10 +26,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def counting(stack: Stack) -> Iterator[Deployment]:
-    with ExitStack() as cleanup:
-        deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
-        deployment.migrate()
-        allow_counting(deployment)
+    with open_counting(stack) as deployment:
         yield deployment
 
 
@@ -48,19 +42,10 @@ def survive(counting: Deployment, nursery: Nursery, kind: str, fault: Fault) -> 
     request_id = f"{kind}-{uuid.uuid4().hex[:8]}"
     add_counters(counting, request_id)
     end = nursery.attempt(kind, request_id, fault)
-
-    def is_done() -> bool:
-        try:
-            receive(message(kind, request_id, is_repeat=True), services=counting.services())
-        except StoreUnavailable:
-            return False
-        job = counting.services().ledger.find(request_id)
-        return job is not None and job.state == "done"
-
-    wait_until(is_done, timeout=120, what="the job is done")
+    finish(counting, kind, request_id, timeout=120, forgiven=(StoreUnavailable,))
 
     assert end.exit_code in {UNTOUCHED, REACHED, FAILED}  # what fails leaves its message in the broker
-    assert counted(counting, request_id) == counted_once(BATCHES[kind]), request_id
+    assert_counted_once(counting, kind, request_id)
     return end.was_reached
 
 

@@ -9,10 +9,9 @@ import secrets
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from counting import KINDS, add_counters, allow_counting
-from deployment import Deployment, Stack, provision_database
+from counting import KINDS, add_counters, open_counting
+from deployment import Deployment, Stack
 from mixture import BATCH_DOCS, BATCHES, Mixture, Wish, expected_database, faults_in_entries, found_database, mix
 from pymongo.errors import PyMongoError
 from supervisor import Nemesis, Supervised, crew_of, supervised
@@ -169,10 +168,7 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
 @pytest.fixture
 def filled(stack: Stack) -> Iterator[tuple[Deployment, Seeded]]:
     """A database with 300 people and counters."""
-    with ExitStack() as cleanup:
-        deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
-        deployment.migrate()
-        allow_counting(deployment)
+    with open_counting(stack) as deployment:
         seeded = seed_documents(SEED, people=300, moment=datetime(2026, 3, 31, 12, tzinfo=UTC))
         insert(seeded, deployment.admin)
         yield deployment, seeded
