@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from scrape import Samples, scrape, value
-from system import System
+from system import System, children_of
 
 from worker.embedded.ports import pick_port
+from worker.telemetry.exposition import FOLDER
 
 DONE = {"kind": "erasure.request", "outcome": "done"}
 
@@ -37,7 +38,12 @@ def attempts(port: int) -> float | None:
 
 def files_of(system: System) -> set[int]:
     """The processes that hold numbers."""
-    return {int(path.stem.split("_")[1]) for path in system.home.glob("compliance-metrics-*/counter_*.db")} - {0}
+    return {int(path.stem.split("_")[1]) for path in system.home.glob(f"{FOLDER}*/counter_*.db")} - {0}
+
+
+def folders(system: System) -> set[Path]:
+    """Where workers keep their numbers."""
+    return set(system.home.glob(f"*{FOLDER}*"))
 
 
 def is_gone(pid: int) -> bool:
@@ -71,7 +77,23 @@ def test_counts_add_up_over_the_pool_and_survive_the_death_of_a_process(system: 
     assert value(before, "compliance_job_wait_seconds_count", kind="erasure.request") == 8
     assert rising(after) == rising(before)
     assert victim not in files
-    assert not list(system.home.glob("compliance-metrics-*"))
+    assert not folders(system)
+
+
+def test_the_numbers_of_a_worker_that_was_killed_go_when_the_next_one_starts(system: System) -> None:
+    port, child = start(system, "worker")
+    system.wait_for(lambda: attempts(port) == 0, "it serves")
+    pool, left = children_of(child.process.pid), folders(system)
+    child.process.kill()
+    child.process.wait(30)
+    system.wait_for(lambda: all(map(is_gone, pool)), "its pool is gone")
+    kept = folders(system)
+    port, _ = start(system, "worker")
+    system.wait_for(lambda: attempts(port) == 0, "the next one serves")
+
+    assert kept == left
+    assert len(left) == len(folders(system)) == 1
+    assert not left & folders(system)
 
 
 def rising(samples: Samples) -> Samples:
@@ -109,12 +131,14 @@ def test_the_watcher_shows_what_waits_and_what_is_late(system: System) -> None:
 def test_a_port_that_is_taken_is_said_and_ends_the_process(system: System) -> None:
     port, _ = start(system, "watcher")
     system.wait_for(lambda: scrape(port), "the watcher serves")
-    other = system.command("celery", "-A", "worker", "worker", COMPLIANCE_METRICS_PORT=str(port))
-    second = system.command("compliance", "watcher", COMPLIANCE_METRICS_PORT=str(port))
+    taken = {"COMPLIANCE_METRICS_PORT": str(port), "TMPDIR": str(system.home)}
+    other = system.command("celery", "-A", "worker", "worker", **taken)
+    second = system.command("compliance", "watcher", **taken)
 
     assert (other.returncode, second.returncode) == (78, 78)
     assert "each process needs a port of its own" in other.stderr
     assert "each process needs a port of its own" in second.stderr
+    assert not folders(system)
 
 
 def test_without_a_port_nothing_listens_and_nothing_is_written(system: System) -> None:
@@ -122,4 +146,4 @@ def test_without_a_port_nothing_listens_and_nothing_is_written(system: System) -
     ask(system, "ticket-1")
     system.wait_for(lambda: system.job("ticket-1").get("state") == "done", "the erasure is done")
 
-    assert not list(system.home.glob("compliance-metrics-*"))
+    assert not folders(system)

@@ -8,8 +8,6 @@ Source: prometheus_client, "Multiprocess Mode".
 """
 
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
@@ -23,8 +21,10 @@ from prometheus_client.registry import Collector
 from compliance.errors import ConfigurationError
 from worker.telemetry import metrics
 from worker.telemetry.attempt import Ending
+from worker.telemetry.folder import ProcessFolder
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+FOLDER = "compliance-worker-metrics-"
 KEPT = 0  # no process has this id
 STREAMS = ("app", "compliance", "outbox")
 Stop = Callable[[], None]
@@ -82,21 +82,31 @@ def serve_worker(host: str, port: int, kinds: Iterable[str]) -> Stop:
     Raises:
         ConfigurationError: When the port cannot be had.
     """
-    folder = Path(tempfile.mkdtemp(prefix="compliance-metrics-"))  # mode 0700
-    os.environ[VARIABLE] = str(folder)  # noqa: TID251 - how prometheus_client is told
+    folder = ProcessFolder.make(FOLDER)
+    os.environ[VARIABLE] = str(folder.path)  # noqa: TID251 - how prometheus_client is told
     values.ValueClass = values.MultiProcessValue()
-    _begin_at_zero(folder, tuple(kinds))
+    _begin_at_zero(folder.path, tuple(kinds))
     metrics.switch_on(metrics.WORKER_METRICS, CollectorRegistry())
     registry = CollectorRegistry()
-    registry.register(PoolCollector(folder))
-    end, owner = _serve(host, port, registry), os.getpid()
+    registry.register(PoolCollector(folder.path))
+    owner = os.getpid()
+
+    def put_back() -> None:
+        os.environ.pop(VARIABLE, None)  # noqa: TID251 - as above
+        values.ValueClass = values.MutexValue
+        folder.remove()
+
+    try:
+        end = _serve(host, port, registry)
+    except ConfigurationError:
+        metrics.switch_off()
+        put_back()
+        raise
 
     def stop() -> None:
         if os.getpid() == owner:
             end()
-            os.environ.pop(VARIABLE, None)  # noqa: TID251 - as above
-            values.ValueClass = values.MutexValue
-            shutil.rmtree(folder, ignore_errors=True)
+            put_back()
 
     return stop
 
