@@ -6,19 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from witnesses import LEAVES, LOG, MOMENT, ORIGIN, POLICY, REWRITTEN, WITNESS, StillClock, Witness, head_of
+from witnesses import LEAVES, LOG, MOMENT, ORIGIN, POLICY, REWRITTEN, WITNESS, Line, StillClock, Witness, head_of
 
 from compliance.audit.checkpoint import Policy
+from compliance.audit.incident import Incident, Kind
 from compliance.audit.keys import SigningKey
 from compliance.audit.merkle import NodeReader, nodes_of
-from compliance.audit.witness import Answer
 from compliance.errors import (
     AnchorUnavailable,
     CheckpointRefused,
@@ -350,18 +350,6 @@ def test_on_this_machine_a_witness_may_be_reached_in_the_clear(url: str) -> None
 # A witness, without a network
 
 
-@dataclass
-class Line:
-    """Carries a request to a witness."""
-
-    witness: Witness
-
-    def send(self, path: str, body: bytes, *, name: str) -> Answer:
-        assert (path, name) == ("add-checkpoint", "outside")
-        status, content_type, answered = self.witness.answer(body)
-        return Answer(status=status, content_type=content_type, body=answered)
-
-
 def witnessed(witness: Witness) -> WitnessAnchor:
     return WitnessAnchor(name="outside", witness=WITNESS.verifier, post=Line(witness), clock=StillClock())  # type: ignore[arg-type]
 
@@ -453,21 +441,21 @@ class Store:
     def grow(self, size: int, leaves: Sequence[bytes] = LEAVES, key: SigningKey = LOG) -> None:
         self.leaves, self.note = leaves[:size], head_of(size, leaves, key=key).note
 
-    def origins(self) -> Sequence[str]:
+    def logs(self) -> Sequence[str]:
         return [ORIGIN]
 
-    def latest(self, origin: str) -> bytes | None:
-        assert origin == ORIGIN
+    def checkpoint(self, log: str) -> bytes | None:
+        assert log == ORIGIN
         if self.is_away:
             raise StoreUnavailable("away")
         return self.note
 
-    def nodes(self, origin: str, size: int) -> NodeReader:
-        assert (origin, size) == (ORIGIN, len(self.leaves))
+    def nodes(self, log: str, size: int) -> NodeReader:
+        assert (log, size) == (ORIGIN, len(self.leaves))
         return nodes_of(self.leaves)
 
-    def add_cosignatures(self, origin: str, size: int, lines: bytes) -> None:
-        self.added.append((origin, size, lines))
+    def add_cosignatures(self, log: str, size: int, lines: bytes) -> None:
+        self.added.append((log, size, lines))
 
 
 @dataclass
@@ -496,6 +484,7 @@ class Scene:
     loop: AnchorLoop
     told: list[tuple[str, str]]
     counted: list[tuple[str, str]]
+    incidents: list[Incident]
 
     def turn(self, after: float = 0) -> None:
         self.clock.sleep(timedelta(seconds=after))
@@ -510,8 +499,9 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     places = [Place(name=f"ear-{number}", anchor=ear, every=timedelta(seconds=10)) for number, ear in enumerate(ears)]
     monkeypatch.setattr(looping, "report_error", lambda error, *, kind, **_: told.append((type(error).__name__, kind)))
     monkeypatch.setattr(looping.metrics.ANCHORED, "inc", lambda *labels: counted.append(labels))
-    loop = AnchorLoop(places=places, store=store, policy=lambda _: POLICY, clock=clock)
-    return Scene(ears=ears, store=store, clock=clock, loop=loop, told=told, counted=counted)
+    incidents: list[Incident] = []
+    loop = AnchorLoop(places=places, store=store, policy=lambda _: POLICY, clock=clock, alarm=incidents.append)
+    return Scene(ears=ears, store=store, clock=clock, loop=loop, told=told, counted=counted, incidents=incidents)
 
 
 def test_a_log_without_a_checkpoint_is_not_pushed(scene: Scene) -> None:
@@ -573,6 +563,9 @@ def test_a_failure_is_told_counted_and_keeps_no_other_waiting(
     assert (told["kind"], told["log_level"], told["log"], told["anchor"]) == (outcome, level, ORIGIN, "ear-0")
     assert told["reason"] == (str(error) if outcome != "crashed" else "KeyError")
     assert "private" not in str(logs)
+    assert [incident.kind.value.lower() for incident in scene.incidents] == (
+        [outcome] if outcome in {"fork", "rollback"} else []
+    )
 
 
 def test_what_failed_is_tried_again_after_a_growing_pause(scene: Scene) -> None:
@@ -609,6 +602,8 @@ def test_a_conflict_is_told_again_and_again(scene: Scene) -> None:
         scene.turn(300)
 
     assert scene.told == [("LogForked", "anchor/ear-0")] * 3
+    assert [incident.kind for incident in scene.incidents] == [Kind.FORK] * 3
+    assert len({incident.id for incident in scene.incidents}) == 1
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (10_000, 300)])
@@ -650,6 +645,17 @@ def test_what_does_not_continue_what_was_pushed_is_told_also_where_the_anchor_ca
     scene.turn(10)
 
     assert scene.told == [(error, "anchor/ear-0"), (error, "anchor/ear-1")]
+    assert scene.ears[0].heard == [5]
+
+
+def test_the_loop_turns_every_second_until_it_is_told_to_stop(scene: Scene) -> None:
+    turns: list[datetime] = []
+    scene.store.grow(5)
+    loop = replace(scene.loop, on_turn=lambda: turns.append(scene.clock.now()))
+
+    loop.follow(lambda: len(turns) == 3)
+
+    assert turns == [MOMENT + timedelta(seconds=number) for number in range(3)]
     assert scene.ears[0].heard == [5]
 
 

@@ -17,21 +17,21 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
 
 class CheckpointStore(Protocol):
-    """Where the log keeps what it signed."""
+    """Where the logs keep what they signed; ``compliance.audit.seals.Seals`` is one."""
 
-    def origins(self) -> Iterable[str]:
-        """Return the logs that are anchored: that of this year, and an earlier one while it may not be there yet."""
+    def logs(self) -> Iterable[str]:
+        """Return the name of every log."""
         ...
 
-    def latest(self, origin: str) -> bytes | None:
+    def checkpoint(self, log: str) -> bytes | None:
         """Return the newest signed checkpoint, None where there is none yet."""
         ...
 
-    def nodes(self, origin: str, size: int) -> NodeReader:
+    def nodes(self, log: str, size: int) -> NodeReader:
         """Return a reader of the nodes of the tree of *size*."""
         ...
 
-    def add_cosignatures(self, origin: str, size: int, lines: bytes) -> None:
+    def add_cosignatures(self, log: str, size: int, lines: bytes) -> None:
         """Keep the signature *lines* of a witness for the checkpoint of *size*; a repeat MUST be harmless."""
         ...
 

@@ -8,6 +8,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from compliance.audit.checkpoint import Checkpoint, Policy, open_checkpoint
+from compliance.audit.incident import Incident, Kind
 from compliance.clock import Clock
 from compliance.errors import (
     AnchorUnavailable,
@@ -26,6 +27,7 @@ from worker.telemetry import metrics, report_error
 
 log = structlog.get_logger(__name__)
 
+TURN = timedelta(seconds=1)
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 TAKEN = "taken"
@@ -38,6 +40,7 @@ OUTCOMES: tuple[tuple[type[ComplianceError], str], ...] = (
     (ConfigurationError, "misconfigured"),
     (AnchorUnavailable, "failed"),
 )
+ALARMS = {"fork": Kind.FORK, "rollback": Kind.ROLLBACK}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -57,15 +60,26 @@ class AnchorLoop:
     Attributes:
         places: The anchors.
         store: Where checkpoints come from and cosignatures go.
-        policy: Whose signatures count for a log, by its origin.
+        policy: Whose signatures count for a log, by its name.
         clock: The time.
+        alarm: Told of forks and rollbacks, every time that one is met.
+        on_turn: Called behind every turn.
     """
 
     places: Sequence[Place]
     store: CheckpointStore
     policy: Callable[[str], Policy]
     clock: Clock
+    alarm: Callable[[Incident], None]
+    on_turn: Callable[[], None] = lambda: None
     _standings: dict[tuple[str, str], Standing] = field(default_factory=dict)
+
+    def follow(self, should_stop: Callable[[], bool]) -> None:
+        """Turn every second until asked to stop; see ``turn``."""
+        while not should_stop():
+            self.turn()
+            self.on_turn()
+            self.clock.sleep(TURN)
 
     def turn(self) -> None:
         """Push to every anchor that is due; it takes at most the time limits of all of them together.
@@ -75,48 +89,61 @@ class AnchorLoop:
         Raises:
             StoreUnavailable: When the store does not answer.
         """
-        for origin in self.store.origins():
+        for name in self.store.logs():
             for place in self.places:
-                standing = self._standings.setdefault((origin, place.name), Standing())
+                standing = self._standings.setdefault((name, place.name), Standing())
                 if self.clock.now() >= standing.due_at:
-                    self._try(place, origin, standing)
+                    self._try(place, name, standing)
 
-    def _try(self, place: Place, origin: str, standing: Standing) -> None:
+    def _try(self, place: Place, name: str, standing: Standing) -> None:
         try:
-            pushed = self._push(place, origin, standing)
+            pushed = self._push(place, name, standing)
         except (StoreUnavailable, StepRefused, PyMongoError):
             raise
         except Exception as error:  # noqa: BLE001 - one anchor must not keep the others waiting
             standing.failures += 1
             standing.due_at = self.clock.now() + pause(standing.failures)
-            _tell(error, place.name, origin)
+            self._tell(error, place.name, name)
         else:
             if pushed:
                 standing.failures = 0
                 standing.due_at = self.clock.now() + place.every
                 metrics.ANCHORED.inc(place.name, TAKEN)
 
-    def _push(self, place: Place, origin: str, standing: Standing) -> bool:
+    def _push(self, place: Place, name: str, standing: Standing) -> bool:
         """Push the newest checkpoint, and return whether there was a new one."""
-        head = self._head(origin)
+        head = self._head(name)
         if head is None or head.checkpoint == standing.pushed:
             return False
         if standing.pushed is not None:  # a command cannot tell us what it has
             head.check_continues(standing.pushed, name=place.name)
         lines = place.anchor.push(head)
         if lines:
-            self.store.add_cosignatures(origin, head.checkpoint.size, lines)
+            self.store.add_cosignatures(name, head.checkpoint.size, lines)
         standing.pushed = head.checkpoint
-        log.info("anchor.taken", anchor=place.name, log=origin, size=head.checkpoint.size)
+        log.info("anchor.taken", anchor=place.name, log=name, size=head.checkpoint.size)
         return True
 
-    def _head(self, origin: str) -> Head | None:
-        note = self.store.latest(origin)
+    def _head(self, name: str) -> Head | None:
+        note = self.store.checkpoint(name)
         if note is None:
             return None
-        policy = replace(self.policy(origin), quorum=0)  # the witnesses are yet to sign
+        policy = replace(self.policy(name), quorum=0)  # the witnesses are yet to sign
         checkpoint = open_checkpoint(note, policy=policy).checkpoint
-        return Head(note=note, checkpoint=checkpoint, node=self.store.nodes(origin, checkpoint.size), policy=policy)
+        return Head(note=note, checkpoint=checkpoint, node=self.store.nodes(name, checkpoint.size), policy=policy)
+
+    def _tell(self, error: Exception, anchor: str, name: str) -> None:
+        outcome = outcome_of(error)
+        metrics.ANCHORED.inc(anchor, outcome)
+        reason = str(error) if isinstance(error, ComplianceError) else type(error).__name__
+        if isinstance(error, IntegrityError):
+            log.error("anchor.conflict", kind=outcome, anchor=anchor, log=name, reason=reason)
+        else:
+            log.warning("anchor.failed", kind=outcome, anchor=anchor, log=name, reason=reason)
+        report_error(error, kind=f"anchor/{anchor}", request_id="none")
+        kind = ALARMS.get(outcome)
+        if kind is not None:
+            self.alarm(Incident(kind=kind, what=reason, at=self.clock.now(), event=f"{anchor} {reason}"))
 
 
 def pause(failures: int) -> timedelta:
@@ -127,14 +154,3 @@ def pause(failures: int) -> timedelta:
 def outcome_of(error: Exception) -> str:
     """Return what a failed push counts as."""
     return next((outcome for kind, outcome in OUTCOMES if isinstance(error, kind)), CRASHED)
-
-
-def _tell(error: Exception, name: str, origin: str) -> None:
-    outcome = outcome_of(error)
-    metrics.ANCHORED.inc(name, outcome)
-    reason = str(error) if isinstance(error, ComplianceError) else type(error).__name__
-    if isinstance(error, IntegrityError):
-        log.error("anchor.conflict", kind=outcome, anchor=name, log=origin, reason=reason)
-    else:
-        log.warning("anchor.failed", kind=outcome, anchor=name, log=origin, reason=reason)
-    report_error(error, kind=f"anchor/{name}", request_id="none")
