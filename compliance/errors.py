@@ -7,7 +7,8 @@
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
-     │   of the audit log    HALT     InvalidProof, MalformedProof, LogForked, LogRolledBack, CheckpointRefused
+     │   of the audit log    HALT     InvalidProof, MalformedProof, AuditTampered, LogForked, LogRolledBack,
+     │   of the audit log    HALT     CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
@@ -140,6 +141,10 @@ class InvalidProof(IntegrityError):
 
 class MalformedProof(InvalidProof):
     """Bytes of the sealed audit log (tile, note, checkpoint, proof, receipt) are not of the form that is specified."""
+
+
+class AuditTampered(IntegrityError):
+    """Something was done to the audit database, or beside it, that no process of ours does."""
 
 
 class LogForked(IntegrityError):

@@ -18,7 +18,7 @@ from compliance.errors import IntegrityError
 from compliance.mongo import Document
 from compliance.roles import AUDIT_LOG
 from worker.addresses import Addresses
-from worker.alarm import raise_alarm
+from worker.alarm import Alarm
 from worker.services import Services
 from worker.telemetry import metrics
 
@@ -39,11 +39,12 @@ def build_sealing(addresses: Addresses, services: Services) -> "Sealing":
     Raises:
         ConfigurationError: When the key of the log is missing.
     """
+    alarm = Alarm(services.databases)
     return Sealing(
         services=services,
         key=addresses.log_key(),
         guard=Guard(addresses.seal_guard()),
-        alarm=lambda incident: raise_alarm(incident, services),
+        alarm=lambda incident: alarm.ring([incident]),
     )
 
 

@@ -2,10 +2,6 @@
 
 The jobs of a batch and the resume token commit in one transaction, and only then are the jobs published; a crash
 before the commit repeats the batch, a crash after it leaves the publishing to the sweeper.
-
-Document shape (``watch_tokens``)::
-
-    {_id: <database>, token: object, updated_at: date}
 """
 
 import threading
@@ -30,13 +26,14 @@ from worker.outbox import Outbox
 from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.sealing import SEALER, Sealing
 from worker.services import Services
+from worker.tamper import AUDIT, TamperWatch
 from worker.tasks import JOBS
 from worker.telemetry import metrics, report_error
 from worker.telemetry.ledger import TokenAges
+from worker.tokens import find_token, save_token
 
 log = structlog.get_logger(__name__)
 
-TOKENS = "watch_tokens"
 BATCH_EVENTS = 200
 AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
@@ -54,7 +51,7 @@ def watch_all(
     ages: TokenAges | None = None,
     sealing: Sealing | None = None,
 ) -> None:
-    """Follow every source of the data map, the outbox and the audit log, each in a thread, until asked to stop.
+    """Follow every source of the data map, the outbox and the audit database, each in a thread, until asked to stop.
 
     Args:
         services: The services.
@@ -72,13 +69,17 @@ def watch_all(
         return should_stop() or failed.is_set()
 
     followed = sources(services.data_map)
-    others = (OUTBOX, *((SEALER,) if sealing else ()))
+    others = (OUTBOX, AUDIT, *((SEALER,) if sealing else ()))
     chorus = Chorus(heartbeat or Heartbeat(None), (*others, *(source.database for source in followed)))
-    watchers = [Watcher(services, source, ends, chorus.hear, (ages or TokenAges()).mark) for source in followed]
+    mark = (ages or TokenAges()).mark
+    watchers = [Watcher(services, source, ends, chorus.hear, mark) for source in followed]
     outbox = Outbox(services, on_read=lambda: chorus.hear(OUTBOX))
+    tamper = TamperWatch(services, ends, lambda: chorus.hear(AUDIT), lambda: mark(AUDIT))
+    mark(AUDIT)
     with ThreadPoolExecutor(len(watchers) + len(others)) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
         running.append(pool.submit(persevere, OUTBOX, lambda: outbox.follow(ends), services.clock, ends))
+        running.append(pool.submit(persevere, AUDIT, tamper.follow, services.clock, ends))
         if sealing is not None:
             sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
             running.append(pool.submit(persevere, SEALER, lambda: sealer.follow(ends), services.clock, ends))
@@ -154,7 +155,7 @@ class Watcher:
             self._start_over()
 
     def _follow(self) -> None:
-        token = self._saved_token()
+        token = find_token(self.services.databases, self.database.name)
         with self.database.watch(
             self.source.stages,
             self.source.full_document,
@@ -193,12 +194,7 @@ class Watcher:
         def transaction(session: Session) -> None:
             jobs.clear()
             jobs.extend(self._record(found, session) for found in follow_ups)
-            self.services.databases.compliance[TOKENS].update_one(
-                {"_id": self.database.name},
-                {"$set": {"token": token, "updated_at": now}},
-                upsert=True,
-                session=session,
-            )
+            save_token(self.services.databases, self.database.name, token, now=now, session=session)
 
         self.services.databases.transact(transaction)
         self.on_saved(self.name)
@@ -217,10 +213,6 @@ class Watcher:
             session=session,
         )
 
-    def _saved_token(self) -> Mapping[str, Any] | None:
-        saved = self.services.databases.compliance[TOKENS].find_one({"_id": self.database.name})
-        return saved["token"] if saved else None
-
     def _start_over(self) -> None:
         """Nobody can say what happened in the gap, so a person is told and everything is looked at."""
         lost = ResumeTokenLost(
@@ -228,8 +220,7 @@ class Watcher:
         )
         log.error("watch.history_lost", database=self.database.name)
         report_error(lost, kind="watcher", request_id="none")
-        tokens = self.services.databases.compliance[TOKENS]
-        tokens.update_one({"_id": self.database.name}, {"$set": {"token": None}})
+        save_token(self.services.databases, self.database.name, None, now=self.services.clock.now())
 
     def _baseline(self) -> list[FollowUp]:
         """Look at everything once; one source asks for it."""

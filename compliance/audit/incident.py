@@ -8,16 +8,18 @@ Document shape (``audit_incidents``)::
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
 from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import INCIDENTS
 
 MAX_WHAT = 500
+DUPLICATE_KEY = 11000
 
 
 class Kind(StrEnum):
@@ -78,9 +80,24 @@ def record(databases: Databases, incident: Incident) -> bool:
     Raises:
         StoreUnavailable: When MongoDB does not answer; call again, it is harmless.
     """
+    return record_all(databases, [incident]) == 1
+
+
+def record_all(databases: Databases, incidents: Sequence[Incident]) -> int:
+    """Add *incidents*, in no transaction; return how many are new.
+
+    Raises:
+        StoreUnavailable: When MongoDB does not answer; call again, it is harmless.
+    """
+    documents = {incident.id: to_document(incident) for incident in incidents}
+    if not documents:
+        return 0
     with driver_errors():
         try:
-            databases.audit[INCIDENTS].insert_one(to_document(incident))
-        except DuplicateKeyError:
-            return False
-    return True
+            databases.audit[INCIDENTS].insert_many(documents.values(), ordered=False)
+        except BulkWriteError as error:
+            known = [fault for fault in error.details["writeErrors"] if fault["code"] == DUPLICATE_KEY]
+            if len(known) < len(error.details["writeErrors"]) or error.details["writeConcernErrors"]:
+                raise
+            return len(documents) - len(known)
+    return len(documents)

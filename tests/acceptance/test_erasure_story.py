@@ -45,7 +45,8 @@ def test_a_service_asks_and_everything_follows(system: System) -> None:
     subject = system.seeded.subjects[0]
     system.start("worker", "beat", "watcher", "flower")
     system.wait_for(
-        lambda: system.deployment.admin.compliance["watch_tokens"].count_documents({}), "the watcher follows"
+        lambda: system.deployment.admin.compliance["watch_tokens"].find_one({"_id": system.deployment.name}),
+        "the watcher follows",
     )
     system.wait_for(
         lambda: "compliance.jobs.sweep" in {task["name"] for task in system.flower_tasks()}, "Flower serves"

@@ -104,7 +104,8 @@ def test_the_watcher_shows_what_waits_and_what_is_late(system: System) -> None:
     port, child = start(system, "watcher")
     system.wait_for(lambda: value(scrape(port), "compliance_ledger_readable") == 1, "it serves")
     system.wait_for(
-        lambda: system.deployment.admin.compliance["watch_tokens"].count_documents({}), "the watcher follows"
+        lambda: system.deployment.admin.compliance["watch_tokens"].find_one({"_id": system.deployment.name}),
+        "the watcher follows",
     )
     system.compliance("erasure", "request", str(system.seeded.subjects[0]), "--request-id", "ticket-1")
     system.deployment.admin.app["users"].delete_one({"_id": system.seeded.subjects[1]})

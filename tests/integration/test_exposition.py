@@ -72,6 +72,7 @@ def test_a_watcher_serves_counts_from_zero_and_ages() -> None:
 
     assert value(samples, "compliance_watch_jobs_total", stream="app", kind="health.check") == 0
     assert value(samples, "compliance_watch_events_total", stream=STREAMS[1]) == 0
+    assert value(samples, "compliance_audit_incidents_total", kind="DELETED") == 0
     assert 0 <= (value(samples, "compliance_watch_token_age_seconds", stream="app") or -1) < 60
     assert not [name for name, _ in samples if name.endswith("_created")]
     assert scrape(port) == {}

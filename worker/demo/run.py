@@ -16,8 +16,8 @@ from worker.demo.stage import Stage, clear_home, open_stage, own_environ, own_se
 from worker.embedded import resolve_home
 from worker.embedded.ports import pick_port
 from worker.services import connect
+from worker.tokens import TOKENS
 from worker.up import System, running_system
-from worker.watcher import TOKENS
 
 FLOWER_PORT = 5555
 
@@ -83,7 +83,7 @@ def _tell(stage: Stage, seeded: Seeded) -> None:
 
     def is_watching() -> bool | None:
         with driver_errors():
-            return stage.auditor.compliance[TOKENS].find_one({}) is not None or None
+            return stage.auditor.compliance[TOKENS].find_one({"_id": stage.auditor.name}) is not None or None
 
     stage.wait(is_watching, what="the watcher")
     person, second, third = seeded.subjects[:3]

@@ -18,6 +18,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from compliance.audit.incident import Kind
 from compliance.errors import ConfigurationError
 from worker.telemetry import metrics
 from worker.telemetry.attempt import Ending
@@ -26,7 +27,7 @@ from worker.telemetry.folder import ProcessFolder
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 FOLDER = "compliance-worker-metrics-"
 KEPT = 0  # no process has this id
-STREAMS = ("app", "compliance", "outbox")
+STREAMS = ("app", "audit", "compliance", "outbox")
 Stop = Callable[[], None]
 
 
@@ -125,7 +126,8 @@ def _known(
     known = {"kind": kinds, "outcome": tuple(ending.value for ending in Ending), "stream": STREAMS}
     for metric in counted:
         if isinstance(metric, metrics.Count):
-            for labels in product(*(known[label] for label in metric.labels)):
+            values = {"kind": tuple(kind.value for kind in Kind)} if metric is metrics.INCIDENTS else known
+            for labels in product(*(values.get(label, ()) for label in metric.labels)):  # anchors: nobody knows them
                 yield metric, labels
 
 

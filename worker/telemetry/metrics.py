@@ -106,9 +106,10 @@ PAST_DEADLINE = Reading("compliance_jobs_past_deadline", "Unfinished jobs whose 
 OVERDUE = Reading("compliance_erasure_requests_overdue", "Open erasure requests whose due date has passed.")
 READABLE = Reading("compliance_ledger_readable", "Whether MongoDB answered the last question: 1 or 0.")
 
-WORKER_METRICS = (ATTEMPTS, REFUSED, DURATION, WAIT, UNPUBLISHED, SWEEPS, SWEPT)
 SEALED = Count("compliance_audit_sealed_total", "Entries of the audit log that this watcher sealed.")
 INCIDENTS = Count("compliance_audit_incidents_total", "Signs that somebody touched the audit database.", "kind")
+
+WORKER_METRICS = (ATTEMPTS, REFUSED, DURATION, WAIT, UNPUBLISHED, SWEEPS, SWEPT)
 WATCHER_COUNTS = (WATCH_EVENTS, WATCH_JOBS, SEALED, INCIDENTS, REFUSED, INTERRUPTIONS, UNPUBLISHED, ANCHORED)
 WATCHER_READINGS = (TOKEN_AGE, JOBS, OLDEST_DUE, PAST_DEADLINE, OVERDUE, READABLE)
 METRICS = tuple(dict.fromkeys((*WORKER_METRICS, *WATCHER_COUNTS, *WATCHER_READINGS)))

@@ -42,9 +42,17 @@ CHECK_IN_FIELDS = (
 )
 FRAME_FIELDS = ("filename", "abs_path", "function", "module", "lineno", "in_app")
 # Their errors are reported by ``report_error``, with a stack; the log line would be a second issue for each.
-REPORTED_EVENTS = ("anchor.conflict", "job.crashed", "schedule.refused", "task.crashed", "watch.history_lost")
+REPORTED_EVENTS = (
+    "anchor.conflict",
+    "audit.incident",
+    "job.crashed",
+    "schedule.refused",
+    "task.crashed",
+    "watch.history_lost",
+)
 
 Status = Literal["in_progress", "ok", "error"]
+Level = Literal["error", "fatal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +126,10 @@ def _scrub_exception(exception: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"value": exception.get("value")} if ours else {})
 
 
-def report_error(error: BaseException, *, kind: str, request_id: str) -> None:
+def report_error(error: BaseException, *, kind: str, request_id: str, level: Level = "error") -> None:
     """Report *error* of a job, grouped by kind of work and class of error."""
     with sentry_sdk.new_scope() as scope:
+        scope.set_level(level)
         scope.set_tag("kind", kind)
         scope.set_tag("request_id", request_id)
         scope.fingerprint = [kind, type(error).__name__]
