@@ -5,7 +5,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from compliance.errors import ConfigurationError
-from compliance.provision import refuse_excess
+from compliance.login import find_login, refuse_excess
 from compliance.settings import Settings
 from worker import consumer
 from worker.celery_tasks import add_tasks
@@ -21,7 +21,7 @@ from worker.tasks import JOBS
 def check_rights(services: Services) -> None:
     """Refuse to work as a user that could alter the audit log, or with keys for tasks that do not exist."""
     refuse_unknown_tasks(services.keyring)
-    refuse_excess(services.databases)
+    refuse_excess(find_login(services.databases))
 
 
 def refuse_unknown_tasks(keyring: Keyring | None) -> None:

@@ -3,14 +3,14 @@
 import pytest
 from deployment import Deployment
 
+from compliance.login import find_login
 from compliance.mongo import Databases, open_client
-from compliance.provision import altering_rights
 from compliance.roles import Role
 
 
 @pytest.mark.parametrize("role", list(Role))
 def test_no_process_holds_a_right_to_alter_the_log(empty: Deployment, role: Role) -> None:
-    assert altering_rights(empty.services(role).databases) == frozenset()
+    assert find_login(empty.services(role).databases).altering_rights == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_user_with_more_rights_than_needed_is_noticed(
     )
 
     with open_client(uri, app_name="test") as client:
-        found = altering_rights(Databases(client, empty.name))
+        found = find_login(Databases(client, empty.name)).altering_rights
 
     assert found >= expected
     assert bool(found) == bool(expected)

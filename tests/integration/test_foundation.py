@@ -14,8 +14,8 @@ from waiting import wait_until
 from compliance.errors import ConfigurationError, StepRefused
 from compliance.foundation import find_differences
 from compliance.health import CHECKS, Scope
+from compliance.login import find_login, refuse_other_rights
 from compliance.mongo import Document
-from compliance.provision import refuse_other_rights
 from compliance.roles import Grants, Role, role_name
 from worker.services import connect
 from worker.up import provision_stack
@@ -166,7 +166,7 @@ def stop_after_a_batch(deployment: Deployment) -> None:
 def compare(deployment: Deployment, role: Role, grants: Grants) -> None:
     databases = connect(deployment.addresses, role, app_name="test")
     with databases.client:
-        refuse_other_rights(databases, role, grants)
+        refuse_other_rights(find_login(databases), role, grants)
 
 
 @pytest.mark.parametrize("role", Role)

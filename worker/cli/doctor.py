@@ -3,7 +3,8 @@
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import unquote_plus, urlsplit
@@ -14,8 +15,9 @@ from kombu import Connection
 from compliance.datamap.model import load_data_map
 from compliance.errors import CheckFailed, ComplianceError, ConfigurationError, ExitCode, StoreUnavailable
 from compliance.foundation import OWN, find_differences
+from compliance.login import Login, find_login, refuse_excess, refuse_other_rights
 from compliance.mongo import Databases, driver_errors, open_client
-from compliance.provision import provision, refuse_excess, refuse_other_rights
+from compliance.provision import provision
 from compliance.roles import Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
@@ -26,6 +28,19 @@ from worker.schedule import load_schedules
 from worker.services import connect, load_keyring
 
 Probe = Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What MongoDB says to a role that connects; asked for once.
+
+    Attributes:
+        set_name: The replica set, if it is one.
+        login: What the user may do.
+    """
+
+    set_name: str | None
+    login: Login
 
 
 def doctor(
@@ -100,9 +115,10 @@ def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     yield "broker", lambda: _broker(broker_settings(addresses.redis_url(), addresses.settings))
     if addresses.settings.signing_keys is not None:
         yield "signing keys", lambda: _signing_keys(addresses.settings)
+    ask = cache(partial(_ask, addresses))
     for role in _roles_in_use(addresses.settings):
-        yield f"MongoDB as {role.value}", partial(_mongodb, addresses, role)
-    yield "audit log is append-only", lambda: _append_only(addresses)
+        yield f"MongoDB as {role.value}", partial(_mongodb, addresses, ask, role)
+    yield "audit log is append-only", lambda: _append_only(ask(Role.WORKER))
 
 
 def _migrated(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
@@ -141,20 +157,23 @@ def _broker(found: Mapping[str, Any]) -> str:
     return "answers"
 
 
-def _mongodb(addresses: Addresses, role: Role) -> str:
+def _ask(addresses: Addresses, role: Role) -> Answer:
     databases = connect(addresses, role, app_name="compliance-doctor")
     with databases.client, driver_errors():
-        hello = databases.client.admin.command("hello")
-        if "setName" not in hello:
-            raise ConfigurationError("is no replica set; transactions and change streams need one")
-        refuse_other_rights(databases, role, _grants(addresses.settings))
-        return f"replica set {hello['setName']}"
+        set_name = databases.client.admin.command("hello").get("setName")
+        return Answer(set_name=set_name, login=find_login(databases))
 
 
-def _append_only(addresses: Addresses) -> str:
-    databases = connect(addresses, Role.WORKER, app_name="compliance-doctor")
-    with databases.client:
-        refuse_excess(databases)
+def _mongodb(addresses: Addresses, ask: Callable[[Role], Answer], role: Role) -> str:
+    answer = ask(role)
+    if answer.set_name is None:
+        raise ConfigurationError("is no replica set; transactions and change streams need one")
+    refuse_other_rights(answer.login, role, _grants(addresses.settings))
+    return f"replica set {answer.set_name}"
+
+
+def _append_only(worker: Answer) -> str:
+    refuse_excess(worker.login)
     return "the worker's user can insert and find, nothing else"
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from prometheus_client.registry import Collector
 
-from compliance.provision import refuse_excess
+from compliance.login import find_login, refuse_excess
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.cli.runtime import EnvOption, runtime
@@ -60,7 +60,7 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
     with found.services(Role.SEALER, profile=env) as services:
         configure_logging(settings.log_level)
         configure_sentry(settings)
-        refuse_excess(services.databases)
+        refuse_excess(find_login(services.databases))
         heartbeat, ages = Heartbeat(settings.heartbeat_file), TokenAges()
         sealing = build_sealing(found.addresses(env), services)
         heartbeat.begin()
