@@ -12,12 +12,13 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.worker.request import Request
 
-from compliance.errors import ComplianceError
+from compliance.errors import ComplianceError, InvalidPayload, TransientError
+from compliance.jobs.job import to_request_id
 from worker import consumer
 from worker.doorbell import HIDDEN
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
-from worker.refusal import UNKNOWN, refuse_unknown
+from worker.refusal import UNKNOWN, no_such_task, refuse_no_job
 from worker.resume import TASK as SWEEP
 from worker.resume import sweep_in_turn
 from worker.services import PerProcess
@@ -108,11 +109,26 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
 
 
 def _add_sweep(app: Celery, services: PerProcess) -> None:
-    def handle(self: ComplianceTask) -> None:
-        del self
-        sweep_in_turn(services())
+    def handle(self: ComplianceTask, *args: Any, **kwargs: Any) -> None:
+        fault = consumer.fault_text(self.request.get(consumer.FAULT))
+        if args or kwargs or fault is not None:  # anybody can send it, and what is in it must not be shown
+            error = InvalidPayload(f"{SWEEP}: {fault or 'expected no arguments'}")
+            _refuse_no_job(self, error, kwargs.get(REQUEST_ID), services)
+            return
+        with _out_of_sight(self, SWEEP, None):
+            _sweep_or_wait(services)
 
     app.task(bind=True, name=SWEEP, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _sweep_or_wait(services: PerProcess) -> None:
+    """Sweep; a sweep that fails is not tried again, for beat asks for the next one in a moment."""
+    try:
+        sweep_in_turn(services())
+    except TransientError as error:
+        log.warning("sweep.put_off", error=type(error).__name__)
+    except ComplianceError as error:
+        log.error("sweep.failed", error=str(error))  # noqa: TRY400 - a stack could quote values
 
 
 def _add_refusal(app: Celery, services: PerProcess) -> None:
@@ -120,11 +136,15 @@ def _add_refusal(app: Celery, services: PerProcess) -> None:
     known = [kind.task for kind in JOBS.values()]
 
     def handle(self: ComplianceTask, *_: Any, **kwargs: Any) -> None:
-        request_id = _request_id(self, kwargs.get(REQUEST_ID))
-        with _out_of_sight(self, UNKNOWN, request_id):
-            refuse_unknown(request_id, message_id=str(self.request.id), known=known, services=services())
+        _refuse_no_job(self, no_such_task(known), kwargs.get(REQUEST_ID), services)
 
     app.task(bind=True, name=consumer.REFUSE, base=ComplianceTask, shared=False, ignore_result=True)(handle)
+
+
+def _refuse_no_job(task: ComplianceTask, error: ComplianceError, given: Any, services: PerProcess) -> None:
+    request_id = _request_id(task, given)
+    with _out_of_sight(task, UNKNOWN, request_id):
+        refuse_no_job(error, request_id, message_id=str(task.request.id), services=services())
 
 
 def _request_id(task: ComplianceTask, given: Any) -> Any:
@@ -141,10 +161,18 @@ def _out_of_sight(task: ComplianceTask, kind: str, request_id: Any) -> Iterator[
         # Nothing is recorded yet: the message is all there is, so it stays in the broker.
         raise _again(task, error) from None
     except Exception as error:  # noqa: BLE001 - the last place that can keep its values out of sight
-        report_error(error, kind=kind, request_id=str(request_id))
+        report_error(error, kind=kind, request_id=_shown(request_id))
         frames = [f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)]
         log.error("task.crashed", kind=kind, error=type(error).__name__, stack=frames)  # noqa: TRY400
         raise JobCrashed(f"{kind}: {type(error).__name__}") from None
+
+
+def _shown(request_id: Any) -> str:
+    """Return *request_id* where it may be shown: it is not validated yet."""
+    try:
+        return to_request_id(request_id)
+    except InvalidPayload:
+        return "none"
 
 
 def progress_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,13 +67,16 @@ def leave(refusal: Refusal, services: Services) -> None:
         log.info("message.refused_before", kind=refusal.kind)
 
 
-def refuse_unknown(request_id: str, *, message_id: str, known: Iterable[str], services: Services) -> None:
-    """Record a message for no task of ours; see ``Refusal``.
+def refuse_no_job(error: ComplianceError, request_id: str, *, message_id: str, services: Services) -> None:
+    """Leave a note about a message that asks for no kind of work; see ``leave``.
 
-    Raises:
-        TransientError: While nothing can be recorded.
+    Args:
+        error: What is wrong with it.
+        request_id: What the sender gave, not validated.
+        message_id: The broker's, for the note where that cannot be kept.
+        services: The services.
     """
-    leave(Refusal(UNKNOWN, note_id(request_id, message_id), "celery", no_such_task(known)), services)
+    leave(Refusal(UNKNOWN, note_id(request_id, message_id), "celery", error), services)
 
 
 def no_such_task(known: Iterable[str]) -> UnknownName:

@@ -24,7 +24,7 @@ from worker.embedded.ports import pick_port
 
 pytestmark = pytest.mark.timeout(400)
 
-WRONG = 13  # messages of ``send_wrong``; each leaves a note
+WRONG = 14  # messages of ``send_wrong``; each leaves a note
 ERASURE, CONSENT, BULK = "compliance.erasure.request", "compliance.consent.update", "compliance.export.run"
 
 
@@ -66,6 +66,7 @@ class Canary:
         self.send(BULK, "compliance.bulk", collection="users", priority=value)
         self.send("compliance.health.check", "compliance.health", checks=[value], cause=value)
         self.send("compliance.nothing", "compliance.health", value, name=value)
+        self.send("compliance.jobs.sweep", "compliance.health", value, **{value: address})
         fields = ("event_id", "subject_id", "type", "granted", "occurred_at", "notice")
         self.send(CONSENT, "compliance.consent", **dict.fromkeys(fields, address))
 

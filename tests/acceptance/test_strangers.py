@@ -20,6 +20,7 @@ from system import System
 SECRET = "ann.smith@example.org"
 NAME = "Ann Smith-Planted"
 TASK, QUEUE = "compliance.audit.verify", "compliance.audit"
+SWEEP = "compliance.jobs.sweep"
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
@@ -122,6 +123,13 @@ NOTED: dict[str, tuple[str, str]] = {
     "protocol 1": (message(PROTOCOL_1, top={"headers": {}}), "email: Extra inputs are not permitted"),
 }
 
+# Of the sweep, which is no job, and takes nothing.
+SWEPT: dict[str, str] = {
+    "a field": message([[], {NAME: SECRET}, {}], task=SWEEP),
+    "a position": message([[SECRET], {"request_id": SECRET}, {}], task=SWEEP),
+    "a field named self": message([[], {"self": SECRET}, {}], task=SWEEP),
+}
+
 
 def push(system: System, *messages: str | bytes) -> None:
     with redis.Redis.from_url(system.environ["REDIS_URL"]) as broker:
@@ -136,7 +144,7 @@ def is_drained(system: System) -> bool:
 def test_no_message_ends_the_worker_or_comes_back_and_each_leaves_its_reason(system: System) -> None:
     (worker,) = system.start("worker").children
     push(system, *(text for text, _ in LOGGED.values()), *(text for text, _ in NOTED.values()))
-    push(system, message([[], {"request_id": "good"}, {}]))
+    push(system, *SWEPT.values(), message([[], {"request_id": "good"}, {}]))
     system.wait_for(lambda: system.job("good").get("state") == "done", "the last message is carried out", timeout=90)
     system.wait_for(lambda: is_drained(system), "nothing is left in the broker")
     notes = list(system.deployment.admin.compliance["jobs"].find({"refused": True}))
@@ -147,8 +155,10 @@ def test_no_message_ends_the_worker_or_comes_back_and_each_leaves_its_reason(sys
     assert [name for name, (_, says) in NOTED.items() if not any(says in text for text in said)] == []
     assert len([note for note in notes if note["kind"] != "unknown"]) == len(NOTED)
     unknown = [note["error"]["message"] for note in notes if note["kind"] == "unknown"]
-    assert {text.partition(" known: ")[0] for text in unknown} == {"there is no such task;"}
-    assert len(unknown) == 7  # four came with an id; of the others those with the same body are the same
+    swept = [text for text in unknown if text.startswith(SWEEP)]
+    assert {text.partition(" known: ")[0] for text in unknown} == {"there is no such task;", *swept}
+    assert len(swept) == len(SWEPT)
+    assert len(unknown) - len(swept) == 7  # four came with an id; of the others those with the same body are the same
     events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith("{")]  # not Celery's banner
     assert "Traceback" not in log
     assert events.count("message.unreadable") == sum(event == "message.unreadable" for _, event in LOGGED.values())

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import kombu
 import pytest
@@ -19,6 +20,7 @@ from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.jobs.document import from_document
 from compliance.jobs.job import Job, RequestId, State, to_stand_in
 from compliance.settings import Settings
+from worker import celery_tasks
 from worker.app import create_app, refuse_unknown_tasks
 from worker.celery_tasks import HiddenRequest, JobCrashed
 from worker.client import sign
@@ -209,6 +211,40 @@ def test_the_task_for_what_does_not_exist_records_that_under_the_request_id(app:
     assert ledger.refused == [(UNKNOWN, "r-7", "UnknownName"), *[(UNKNOWN, "celery-id", "UnknownName")] * 2]
 
 
+SWEPT: list[tuple[tuple[str, ...], dict[str, Any]]] = [((SECRET,), {}), ((), {SECRET: 1}), ((), {"request_id": SECRET})]
+
+
+@pytest.mark.parametrize(("args", "kwargs"), SWEPT, ids=str)
+def test_a_sweep_with_arguments_is_refused_and_nothing_of_them_is_shown(
+    app: Celery, ledger: Recorder, args: tuple[str, ...], kwargs: dict[str, Any]
+) -> None:
+    with capture_logs() as logs:
+        result = deliver(app, SWEEP, *args, **kwargs)
+
+    assert ledger.refused == [(UNKNOWN, "celery-id", "InvalidPayload")]
+    assert SECRET not in f"{logs} {result.result} {result.traceback}"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (StoreUnavailable("MongoDB does not answer"), ("sweep.put_off", "warning", "StoreUnavailable")),
+        (ConfigurationError("the schedules are gone"), ("sweep.failed", "error", "the schedules are gone")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_sweep_that_fails_says_so_in_one_line_and_leaves_the_rest_to_the_next(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, error: Exception, said: tuple[str, str, str]
+) -> None:
+    monkeypatch.setattr(celery_tasks, "sweep_in_turn", Mock(side_effect=error))
+
+    with capture_logs() as logs:
+        result = deliver(app, SWEEP)
+
+    assert [(line["event"], line["log_level"], line["error"]) for line in logs] == [said]
+    assert result.successful()
+
+
 def prepared(app: Celery, **headers: Any) -> tuple[kombu.Message, list[Any]]:
     """Return a message with a body that cannot be read as it is when Celery gets it, and the log."""
     message = kombu.Message(
@@ -333,6 +369,18 @@ def test_a_bug_is_reported_by_its_type_only(app: Celery, ledger: Recorder) -> No
     assert str(result.result) == "audit.verify: KeyError"
     assert SECRET not in f"{logs} {result.traceback}"
     assert [line["event"] for line in logs] == ["task.crashed"]
+
+
+@pytest.mark.parametrize(("given", "shown"), [("r-7", "r-7"), (SECRET, "none"), ([SECRET], "none")], ids=str)
+def test_a_bug_is_reported_under_a_request_id_that_may_be_shown(
+    app: Celery, ledger: Recorder, monkeypatch: pytest.MonkeyPatch, given: Any, shown: str
+) -> None:
+    report = Mock()
+    monkeypatch.setattr(celery_tasks, "report_error", report)
+    monkeypatch.setattr(celery_tasks, "receive", Mock(side_effect=KeyError(SECRET)))
+    deliver(app, "compliance.audit.verify", request_id=given)
+
+    assert report.call_args.kwargs == {"kind": "audit.verify", "request_id": shown}
 
 
 def test_the_flag_to_stop_is_raised_once_and_for_all() -> None:
