@@ -16,6 +16,8 @@ from compliance.audit.entry import Entry
 from compliance.audit.guard import Guard
 from compliance.audit.incident import Incident
 from compliance.audit.seals import Seals
+from compliance.audit.signed import find_fault
+from compliance.audit.verification import Report, verify_log
 from compliance.roles import Role
 from worker.sealing import Sealing
 from worker.services import connect
@@ -90,6 +92,16 @@ class SealedLog:
             wait_until(lambda: self.size >= count, timeout=30, what=f"{count} entries are sealed")
         return self.size
 
+    def verify(self, **options: Any) -> Report:
+        """Verify as an auditor."""
+        databases = self.deployment.services(Role.AUDITOR).databases
+        options = {"now": databases.server_time()} | options
+        return verify_log(databases, self.deployment.addresses.trust(), **options)
+
+    def findings(self, **options: Any) -> list[tuple[str, str]]:
+        """Kind and object of every finding."""
+        return [(found.fault.value, found.what) for found in self.verify(**options).findings]
+
     def count(self) -> int:
         return self.deployment.admin.audit["audit_log"].count_documents({})
 
@@ -100,6 +112,12 @@ class SealedLog:
         for entry in entries:
             log.databases.transact(lambda session, entry=entry: log.append(entry, session=session))
         return [entry.id for entry in entries]
+
+
+def faults_of_entries(deployment: Deployment) -> list[str]:
+    """What is wrong with single entries."""
+    found = (find_fault(entry, deployment.addresses.trust()) for entry in deployment.entries())
+    return [fault for fault in found if fault is not None]
 
 
 def an_entry(deployment: Deployment, **changes: Any) -> Entry:

@@ -9,7 +9,7 @@ from pymongo.errors import DuplicateKeyError
 
 from compliance.audit.entry import MAX_CANONICAL_BYTES, UNKNOWN_CAUSE, Cause, EntityId, Entry
 from compliance.audit.writer import Writer
-from compliance.errors import ConfigurationError, DuplicateEntry, InvalidPayload
+from compliance.errors import ConfigurationError, DuplicateEntry, InvalidPayload, UnknownName
 from compliance.mongo import CODEC, Databases, Document, Session, driver_errors
 from compliance.roles import AUDIT_LOG
 
@@ -69,6 +69,18 @@ class AuditLog:
     def of_request(self, request_id: str) -> Iterator[Document]:
         """Yield all entries that one request caused, oldest first."""
         yield from self._find({"request_id": request_id})
+
+    def find(self, entry_id: str) -> Document:
+        """Return one entry by its id.
+
+        Raises:
+            UnknownName: When there is none.
+        """
+        with driver_errors():
+            found = self.databases.audit[AUDIT_LOG].find_one({"_id": entry_id})
+        if found is None:
+            raise UnknownName("there is no audit entry with this id; `compliance audit show --json` shows ids")
+        return found
 
     def all(self) -> Iterator[Document]:
         """Yield every entry in the order of its id: for verification, not for people.

@@ -25,9 +25,9 @@ from compliance.audit.leaf import canonical_bytes
 from compliance.audit.log import AuditLog
 from compliance.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from compliance.audit.seals import Seals
+from compliance.audit.signed import find_fault
 from compliance.audit.tiles import grow
 from compliance.audit.trust import Trust, yearly
-from compliance.audit.verify import find_fault
 from compliance.audit.writer import log_name
 from compliance.clock import Clock
 from compliance.errors import IntegrityError, InvalidProof

@@ -9,8 +9,10 @@ Document shapes::
     audit_tiles        {_id: {log: str, level: int, index: int}, hashes: 8192 bytes}
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from bson import MaxKey
 from pymongo import ASCENDING, DESCENDING
@@ -24,6 +26,7 @@ from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
 
 END = MaxKey()
+CLOCKS_APART = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,20 @@ class Seals:
             raise UnknownName(f"{log} has no entry {index}")
         return batch
 
+    def index_of(self, entry: Mapping[str, Any]) -> int:
+        """Return which entry of its log *entry* is.
+
+        Raises:
+            UnknownName: When it is not sealed yet.
+        """
+        query = _of(entry["log"], 0) | {"sealed_at": {"$gte": entry["created_at"] - CLOCKS_APART}}
+        with driver_errors():
+            for document in self.databases.audit[BATCHES].find(query, sort={"_id": ASCENDING}):
+                batch = from_document(document)
+                if entry["_id"] in batch.ids:
+                    return batch.start + batch.ids.index(entry["_id"])
+        raise UnknownName("the entry is not sealed yet; the watcher seals every second: try again")
+
     def last_batch(self, log: str, *, until: str | None = None, before: str | None = None) -> Batch | None:
         """Return the last batch of *log*, or the last one whose token is *until* at most, or comes *before* another."""
         token = {name: bound for name, bound in (("$lte", until), ("$lt", before)) if bound is not None}
@@ -100,6 +117,17 @@ class Seals:
         with driver_errors():
             found = self.databases.audit[CHECKPOINTS].find_one(query, sort={"_id": DESCENDING})
         return bytes(found["note"]) if found else None
+
+    def checkpoint_before(self, moment: datetime) -> bytes | None:
+        """Return the signed note of the last batch before *moment* in the present log, None where there is none."""
+        logs = self.logs()
+        if not logs:
+            return None
+        with driver_errors():
+            found = self.databases.audit[BATCHES].find_one(
+                _of(logs[-1], 0) | {"sealed_at": {"$lt": moment}}, sort={"_id": DESCENDING}
+            )
+        return self.checkpoint(logs[-1], from_document(found).end) if found else None
 
     def checkpoints(self, log: str, *, above: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield size and signed note of the checkpoints of *log* above a size, smallest first."""

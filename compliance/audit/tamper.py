@@ -13,7 +13,7 @@ from typing import Any
 from compliance.audit.incident import Incident, Kind
 from compliance.audit.schema import INDEXES, VALIDATORS
 from compliance.audit.trust import Trust
-from compliance.audit.verify import find_fault
+from compliance.audit.signed import find_fault
 from compliance.mongo import Document
 from compliance.roles import AUDIT_LOG
 

@@ -49,6 +49,15 @@ class Trust:
         return Policy(origin=log, keys=keys, witnesses=self.witnesses, quorum=self.quorum)
 
 
+def policy_of(keys: Iterable[Verifier], log: str) -> Policy:
+    """Return the policy that believes *keys* about *log*, whatever year they are named for.
+
+    Raises:
+        ConfigurationError: When there is no key.
+    """
+    return Policy(origin=log, keys=tuple(dict.fromkeys(replace(known, name=log) for known in keys)))
+
+
 def key_name(verifier: Verifier) -> str:
     """Return what an entry calls the key that signed it: name and id."""
     return f"{verifier.name}+{verifier.key_id.hex()}"

@@ -153,7 +153,7 @@ def test_an_altered_entry_is_an_exit_code_and_named(system: System) -> None:
     entry = log.find_one({}) or {}
     log.update_one({"_id": entry["_id"]}, {"$set": {"performed_by": "nobody"}})
 
-    assert f"MODIFIED {entry['_id']}" in system.compliance("audit", "verify", expect=4)
+    assert f"MODIFIED entry {entry['_id']}" in system.compliance("audit", "verify", expect=4)
 
 
 def test_every_group_has_help_with_an_example(shared: System) -> None:

@@ -24,10 +24,10 @@ from counting import KINDS, add_counters, open_counting
 from deployment import Deployment, Stack
 from mixture import BATCH_DOCS, BATCHES, Mixture, Wish, expected_database, faults_in_entries, found_database, mix
 from pymongo.errors import PyMongoError
+from sealed import SealedLog
 from supervisor import Nemesis, Supervised, crew_of, supervised
 from waiting import wait_until
 
-from compliance.audit.verify import verify
 from compliance.mongo import open_client
 from worker import desk
 from worker.demo.seed import Seeded, insert, seed_documents
@@ -246,7 +246,9 @@ def check(account: Account, senders: Senders) -> None:
     assert [fault for wish in finished for fault in faults_in_entries(wish, entries[wish.request_id])] == []
     assert {name for name in {*found, *expected} if found.get(name) != expected.get(name)} == set()
     check_erasures(deployment, [wish for wish in finished if wish.kind == "erasure.request"], entries)
-    assert verify(deployment.services().log.all(), deployment.addresses.trust()).findings == ()
+    sealed = SealedLog(deployment, deployment.stack.home / "guard.json")
+    sealed.seal_all()
+    assert sealed.verify().findings == ()
 
 
 def check_erasures(deployment: Deployment, erased: list[Wish], entries: dict[str, list[dict[str, Any]]]) -> None:

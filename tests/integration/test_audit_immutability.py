@@ -11,8 +11,8 @@ from entries import CHANGE, ENTRY, ID, OTHER, PERSON
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.write_concern import WriteConcern
+from sealed import faults_of_entries
 
-from compliance.audit.verify import verify
 from compliance.mongo import Databases, Document
 from compliance.roles import Role
 from worker.embedded import Stack
@@ -246,4 +246,4 @@ def test_entries_can_be_added_and_read(empty: Deployment, role: Role) -> None:
     log.databases.transact(lambda session: log.append(ENTRY, session=session))
 
     assert [entry["_id"] for entry in log.about("user", PERSON)] == [ID]
-    assert verify(log.all(), empty.addresses.trust()).is_ok
+    assert faults_of_entries(empty) == []

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import bson
 import pytest
@@ -13,9 +14,10 @@ from bson.raw_bson import RawBSONDocument
 from deployment import Deployment, provision_database
 from entries import CHANGE, ENTRY, ID, NOON, OTHER, PERSON
 from pymongo.errors import OperationFailure
+from sealed import SealedLog
 from signing import signed
 
-from compliance.audit.verify import verify
+from compliance.audit.signed import find_fault
 from compliance.mongo import Databases, Document
 from worker.embedded import Stack
 
@@ -92,13 +94,12 @@ def test_verification_names_the_entry_that_root_altered(root_log: tuple[Deployme
         log.databases.transact(lambda session, entry=entry: log.append(entry, session=session))
     admin.audit["audit_log"].update_one({"_id": ID}, [TAMPERING[name]], bypass_document_validation=True)
 
-    report = verify(log.all(), deployment.addresses.trust())
+    faults = {entry["_id"]: find_fault(entry, deployment.addresses.trust()) for entry in log.all()}
 
-    assert report.entries == 3
-    assert [finding.split(":")[0] for finding in report.findings] == [f"MODIFIED {ID}"]
+    assert {id_: (fault or "").split(" ")[0] for id_, fault in faults.items() if fault} == {ID: "MODIFIED"}
 
 
-def test_verification_goes_on_behind_text_that_is_no_utf_8(root_log: tuple[Deployment, Databases]) -> None:
+def test_text_that_is_no_utf_8_is_a_fault_and_no_error(root_log: tuple[Deployment, Databases]) -> None:
     deployment, admin = root_log
     admin.audit["audit_log"].delete_many({})
     log = deployment.services().log
@@ -106,19 +107,21 @@ def test_verification_goes_on_behind_text_that_is_no_utf_8(root_log: tuple[Deplo
     broken = RawBSONDocument(bson.encode(signed(ENTRY)[0] | {"_id": "x"}).replace(b"success", b"\xff\xfe\xfdcess"))
     admin.audit["audit_log"].insert_one(broken, bypass_document_validation=True)
 
-    report = verify(log.all(), deployment.addresses.trust())
+    faults = {entry["_id"]: find_fault(entry, deployment.addresses.trust()) for entry in log.all()}
 
-    assert [finding.split(":")[0] for finding in report.findings] == ["FORGED x"]
+    assert (faults[ID], str(faults["x"]).split(" ")[0]) == (None, "FORGED")
 
 
-def test_the_job_reports_an_altered_entry_and_records_that_it_looked(deployment: Deployment) -> None:
+def test_the_job_reports_an_altered_entry_and_records_that_it_looked(deployment: Deployment, tmp_path: Path) -> None:
     admin = deployment.admin
+    SealedLog(deployment, tmp_path / "guard.json").seal_all()
     victim = admin.audit["audit_log"].find_one_and_update({}, CHANGE)
     assert victim is not None
 
     job = deployment.run("audit.verify", {})
 
     assert job.state == "done"
-    assert [finding.split(":")[0] for finding in (job.result or {})["findings"]] == [f"MODIFIED {victim['_id']}"]
+    (finding,) = (job.result or {})["findings"]
+    assert finding.startswith(f"MODIFIED entry {victim['_id']} ")
     verified = deployment.entries(action="audit.verified")
     assert [(entry["outcome"], entry["details"]["findings"]) for entry in verified] == [("failure", 1)]

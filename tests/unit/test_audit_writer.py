@@ -13,7 +13,7 @@ from signing import ORIGIN, TRUST, a_writer, signed
 from compliance.audit.entry import UNKNOWN_CAUSE, Cause, Entry
 from compliance.audit.leaf import canonical_bytes
 from compliance.audit.merkle import leaf_hash
-from compliance.audit.verify import find_fault
+from compliance.audit.signed import find_fault
 from compliance.audit.wire import encode_base64
 from compliance.audit.writer import Writer
 

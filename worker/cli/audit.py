@@ -1,20 +1,38 @@
-"""``compliance audit``: read and verify the audit log."""
+"""``compliance audit``: read the audit log, verify it, and hand out proofs."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from bson import ObjectId
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from compliance.audit.checkpoint import parse_checkpoint
 from compliance.audit.entry import EntityId
-from compliance.audit.verify import verify
-from compliance.errors import ExitCode, InvalidPayload
+from compliance.audit.leaf import stored_bytes
+from compliance.audit.note import parse_note
+from compliance.audit.receipt import SUFFIX, make_receipt, parse_receipt, verify_receipt
+from compliance.audit.seals import Seals
+from compliance.audit.trust import parse_keys, policy_of
+from compliance.audit.verification import Report, verify_log
+from compliance.errors import ExitCode, InvalidPayload, UnknownName
 from compliance.roles import Role
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 
 app = typer.Typer(
-    help="Read the audit log, and verify that nobody changed it.", epilog="Example: compliance audit verify"
+    help="Read the audit log, verify it, and hand out proofs that others can verify.",
+    epilog="Example: compliance audit verify",
 )
+
+EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of the entry.")]
+FileOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="VKEY", help="The verifier key of the log; else that of the settings.")
+]
 
 
 @app.command(epilog="Example: compliance audit show --entity user:65f2c0ffee0000000000abcd")
@@ -34,22 +52,152 @@ def show(
     if json:
         show_json(found)
         return
-    rows = ((item["created_at"], item["action"], item["outcome"], plain(item["details"])) for item in found)
-    show_table(("when", "action", "outcome", "details"), rows, empty="no entries")
+    rows = (
+        (item["created_at"], item["action"], item["outcome"], plain(item["details"]), item["_id"]) for item in found
+    )
+    show_table(("when", "action", "outcome", "details", "id"), rows, empty="no entries")
 
 
-@app.command("verify", epilog="Example: compliance audit verify")
-def verify_(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
-    """Recompute every entry; exit 4 when one is not what was recorded."""
-    with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
-        report = verify(services.log.all(), services.trust)
-    if json:
-        show_json({"entries": report.entries, "findings": list(report.findings)})
-    else:
-        lines = (*report.findings, f"{report.entries} entries, {len(report.findings)} findings")
-        sys.stdout.write("\n".join(lines) + "\n")
+@app.command("verify", epilog="Example: compliance audit verify --against checkpoint.txt")
+def verify_(
+    ctx: typer.Context,
+    since: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="A checkpoint up to which the log was verified before."),
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A checkpoint that was kept elsewhere; may be repeated.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write the last checkpoint here, for --since.")
+    ] = None,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Recompute the log; exit 4 when it is not what was sealed."""
+    notes = [_read(path) for path in against or ()]
+    begin = _read(since) if since is not None else None
+    with runtime(ctx).services(Role.AUDITOR, profile=env) as services, _progress(json=json) as on_progress:
+        report = verify_log(
+            services.databases,
+            services.trust,
+            now=services.databases.server_time(),
+            since=begin,
+            against=notes,
+            on_progress=on_progress,
+        )
+    _show_report(report, as_json=json)
     if not report.is_ok:
         raise typer.Exit(int(ExitCode.INTEGRITY))
+    if output is not None and report.checkpoints:
+        output.write_bytes(report.checkpoints[-1])
+
+
+@app.command(epilog="Example: compliance audit checkpoint --output checkpoint.txt")
+def checkpoint(ctx: typer.Context, env: EnvOption = None, output: FileOption = None) -> None:
+    """Print the last signed checkpoint: keep it elsewhere, and verify the log against it later."""
+    with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
+        note = _last_checkpoint(Seals(services.databases))
+    _write(note, output)
+
+
+@app.command(epilog="Example: compliance audit prove 4f1c6f0bd7e29c9a3c1d80a1b2c3d4e5 --output entry.tlog-proof")
+def prove(ctx: typer.Context, entry_id: EntryArgument, env: EnvOption = None, output: FileOption = None) -> None:
+    """Write a receipt: a file that proves to anybody, without our database, that an entry is in the log."""
+    with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
+        entry, seals = services.log.find(entry_id), Seals(services.databases)
+        index, log = seals.index_of(entry), entry["log"]
+        note = seals.checkpoint(log)
+        if note is None or parse_checkpoint(parse_note(note)[0]).size <= index:
+            raise UnknownName("the entry is sealed and its checkpoint is not signed yet: try again in a second")
+        size = parse_checkpoint(parse_note(note)[0]).size
+        signed = seals.cosigned(log, size) or note
+        file = make_receipt(stored_bytes(entry), index=index, node=seals.nodes(log, size), checkpoint=signed)
+    _write(file, output)
+
+
+@app.command("verify-receipt", epilog=f"Example: compliance audit verify-receipt entry{SUFFIX} --key VKEY")
+def verify_receipt_(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A receipt.")],
+    key: KeyOption = None,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Verify a receipt without any database; exit 4 when it proves nothing."""
+    data = _read(file)
+    log = parse_checkpoint(parse_note(parse_receipt(data).checkpoint)[0]).origin
+    keys = parse_keys(key, what="--key") if key is not None else runtime(ctx).addresses(env).trust().log_keys
+    found = verify_receipt(data, policy=policy_of(keys, log))
+    if json:
+        sys.stdout.write(found.leaf.decode() + "\n")
+        return
+    size = found.signed.checkpoint.size
+    sys.stdout.write(f"entry {found.index} of {log} ({size} entries were signed):\n{found.leaf.decode()}\n")
+
+
+@app.command(epilog="Example: compliance audit keys")
+def keys(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
+    """Show whose signatures are believed: give these lines to whoever verifies."""
+    trust = runtime(ctx).addresses(env).trust()
+    found = {
+        "origin": trust.origin,
+        "writers": [known.vkey for known in trust.writers],
+        "log": [known.vkey for known in trust.log_keys],
+    }
+    if json:
+        show_json(found)
+        return
+    rows = [("writer", vkey) for vkey in found["writers"]] + [("log", vkey) for vkey in found["log"]]
+    sys.stdout.write("".join(f"{who} {vkey}\n" for who, vkey in rows) or "no keys\n")
+
+
+def _last_checkpoint(seals: Seals) -> bytes:
+    for log in reversed(seals.logs()):
+        note = seals.checkpoint(log)
+        if note is not None:
+            return seals.cosigned(log, parse_checkpoint(parse_note(note)[0]).size) or note
+    raise UnknownName("nothing is sealed yet; the watcher seals the log")
+
+
+def _show_report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        findings = [{"kind": found.fault.value, "what": found.what, "why": found.why} for found in report.findings]
+        show_json({"entries": report.entries, "pending": report.pending, "findings": findings})
+        return
+    waiting = f", {report.pending} wait for their seal" if report.pending else ""
+    lines = (*map(str, report.findings), f"{report.entries} entries, {len(report.findings)} findings{waiting}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@contextmanager
+def _progress(*, json: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the log is read, when a person watches."""
+    console = Console(stderr=True)
+    if json or not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidPayload(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _write(data: bytes, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise InvalidPayload(f"{output} cannot be written ({error.strerror})") from None
 
 
 def _entity(text: str) -> tuple[str, EntityId]:

@@ -5,7 +5,7 @@ import uuid
 from bson import ObjectId
 
 from compliance.audit.log import AuditLog
-from compliance.audit.verify import Report, verify
+from compliance.audit.verification import Report, verify_log
 from compliance.consent.ledger import CONSENT, EVENTS
 from compliance.errors import ComplianceError, IntegrityError
 from compliance.mongo import Databases, Document, driver_errors, open_client
@@ -142,11 +142,11 @@ def prove(stage: Stage) -> None:
 
 
 def _verify(stage: Stage) -> Report:
-    return verify(AuditLog(stage.auditor).all(), stage.system.addresses.trust())
+    return verify_log(stage.auditor, stage.system.addresses.trust(), now=stage.auditor.server_time())
 
 
 def _verdict(when: str, report: Report) -> str:
-    found = "nothing wrong" if report.is_ok else "; ".join(report.findings)
+    found = "nothing wrong" if report.is_ok else "; ".join(map(str, report.findings))
     return f"{when}: {report.entries} entries read, {found}"
 
 

@@ -1,10 +1,12 @@
-"""``compliance.audit.verify``: recompute the hash of every entry of the audit log."""
+"""``compliance.audit.verify``: recompute the whole sealed audit log."""
 
 from compliance.audit.entry import Entry
-from compliance.audit.verify import verify
+from compliance.audit.verification import verify_log
 from compliance.jobs.run import Outcome, Run
 from worker.job import ACTOR, Payload, job
 from worker.services import Services
+
+SHOWN = 100
 
 
 class VerifyAuditLog(Payload):
@@ -15,7 +17,12 @@ class VerifyAuditLog(Payload):
 def audit_verify(payload: VerifyAuditLog, run: Run, services: Services) -> None:
     """Verify the log and record that it was verified."""
     del payload
-    report = verify(services.log.all(), services.trust)
+    report = verify_log(
+        services.databases,
+        services.trust,
+        now=services.databases.server_time(),
+        on_progress=lambda _done, _total: run.check(),
+    )
     entry = Entry(
         event=run.job.request_id,
         entity_type="database",
@@ -27,5 +34,5 @@ def audit_verify(payload: VerifyAuditLog, run: Run, services: Services) -> None:
         request_id=run.job.request_id,
         details={"entries": report.entries, "findings": len(report.findings)},
     )
-    result = {"entries": report.entries, "findings": list(report.findings[:100])}
+    result = {"entries": report.entries, "findings": [str(found) for found in report.findings[:SHOWN]]}
     run.commit(lambda _: Outcome(entries=(entry,), result=result))

@@ -1,27 +1,20 @@
-"""The audit log has its validator and its indexes, nothing that could expire entries, and unchanged bytes."""
+"""The audit log is what was declared, and what was sealed in the last day is whole; a schedule verifies all of it."""
 
-from compliance.audit.log import AuditLog
-from compliance.audit.schema import INDEXES, VALIDATOR
-from compliance.audit.verify import verify
+from datetime import timedelta
+
+from compliance.audit.seals import Seals
+from compliance.audit.verification import verify_log
 from compliance.health.check import CHECKS, Finding, Scope
-from compliance.mongo import driver_errors
-from compliance.roles import AUDIT_LOG
+
+LOOKED_BACK = timedelta(days=1)
 
 
 def audit_log_intact(scope: Scope) -> Finding:
-    """Compare the options of the collection with ours and recompute the hash of every entry."""
-    problems: list[str] = []
-    with driver_errors():
-        listed = list(scope.databases.audit.list_collections(filter={"name": AUDIT_LOG}))
-        indexes = scope.databases.audit[AUDIT_LOG].index_information() if listed else {}
-    if not listed:
-        problems.append(f"{AUDIT_LOG} is missing")
-    elif listed[0]["options"].get("validator") != VALIDATOR:
-        problems.append(f"{AUDIT_LOG} has another validator")
-    problems += [f"index {name} of {AUDIT_LOG} is missing" for name in INDEXES if listed and name not in indexes]
-    problems += [f"index {name} expires entries" for name, index in indexes.items() if "expireAfterSeconds" in index]
-    report = verify(AuditLog(scope.databases).all(), scope.trust)
-    return Finding(problems=(*problems, *report.findings), looked_at=report.entries)
+    """Verify what came since the last checkpoint that is a day old."""
+    now = scope.databases.server_time()
+    since = Seals(scope.databases).checkpoint_before(now - LOOKED_BACK)
+    report = verify_log(scope.databases, scope.trust, now=now, since=since)
+    return Finding(problems=tuple(map(str, report.findings)), looked_at=report.entries)
 
 
 CHECKS.add("audit_log_intact", audit_log_intact)

@@ -1,0 +1,65 @@
+"""The streams of the writers: numbered without a gap, each entry with the hash of the one before.
+
+Entries of a stream may come in another order than they were written (the sealer may have had to scan the log), so runs
+are put together in the end, and what stays apart then is a gap.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+
+@dataclass(slots=True)
+class Run:
+    """Entries of a stream without a gap between them.
+
+    Attributes:
+        prev: What the first one names as the hash of the entry before it.
+        last_hash: The hash of the last one.
+    """
+
+    first: int
+    prev: str | None
+    last: int
+    last_hash: str
+
+
+@dataclass(slots=True)
+class Streams:
+    """What is known of every stream; memory grows with the number of streams, not of entries.
+
+    Attributes:
+        is_whole: Whether every stream begins within what is verified.
+    """
+
+    is_whole: bool
+    _runs: dict[str, list[Run]] = field(default_factory=dict)
+    _excused: set[str] = field(default_factory=set)
+
+    def add(self, stream: str, seq: int, prev: str | None, leaf: str) -> None:
+        """Add one entry; *leaf* and *prev* are hashes in base64."""
+        runs = self._runs.setdefault(stream, [])
+        if runs and runs[-1].last + 1 == seq and runs[-1].last_hash == prev:
+            runs[-1].last, runs[-1].last_hash = seq, leaf
+        else:
+            runs.append(Run(seq, prev, seq, leaf))
+
+    def excuse(self, leaf: str) -> None:
+        """Note that the entry with this hash is known to be missing, so that its stream is not reported as well."""
+        self._excused.add(leaf)
+
+    def gaps(self) -> Iterator[tuple[str, str]]:
+        """Yield every stream that is not whole, and why."""
+        for stream, runs in self._runs.items():
+            runs.sort(key=lambda run: run.first)
+            if self.is_whole and runs[0].first and runs[0].prev not in self._excused:
+                yield stream, f"it begins with number {runs[0].first}"
+            for before, after in pairwise(runs):
+                if after.prev in self._excused:
+                    continue
+                if after.first == before.last + 1 and after.prev == before.last_hash:
+                    continue
+                if after.first > before.last + 1:
+                    yield stream, f"numbers {before.last + 1} to {after.first - 1} are missing"
+                else:
+                    yield stream, f"number {after.first} does not follow the entry before it"

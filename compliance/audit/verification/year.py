@@ -1,0 +1,200 @@
+"""The log of one year: its batches, its tree and its checkpoints."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from compliance.audit.batch import Batch
+from compliance.audit.checkpoint import Checkpoint, open_checkpoint
+from compliance.audit.leaf import stored_bytes
+from compliance.audit.merkle import Frontier, leaf_hash, read_frontier
+from compliance.audit.seals import CLOCKS_APART, Seals
+from compliance.audit.trust import Trust
+from compliance.audit.verification.finding import Fault, Findings
+from compliance.audit.verification.streams import Streams
+from compliance.audit.verification.tally import Tally
+from compliance.audit.wire import encode_base64
+from compliance.errors import InvalidProof, MalformedProof
+
+SEALED_WITHIN = timedelta(minutes=1)
+
+Stored = Mapping[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class YearCheck:
+    """Follows one log from its beginning, or from a checkpoint, to its end.
+
+    Attributes:
+        pruned_below: Entries below this index may be gone.
+        elsewhere: Checkpoints that were kept outside the database.
+        frontier: The tree so far.
+        note: The last checkpoint that verified.
+        latest: The latest time that an entry so far has.
+    """
+
+    seals: Seals
+    trust: Trust
+    log: str
+    findings: Findings
+    streams: Streams
+    tally: Tally
+    pruned_below: int = 0
+    elsewhere: list[Checkpoint] = field(default_factory=list)
+    frontier: Frontier = field(default_factory=Frontier)
+    entries: int = 0
+    note: bytes | None = None
+    signed: int = 0
+    latest: datetime | None = None
+    _sealed_at: datetime | None = None
+    _notes: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
+    _next_note: tuple[int, bytes] | None = None
+    _is_lost: bool = False
+
+    def begin(self, since: Checkpoint | None) -> None:
+        """Begin behind *since*, whose tree must be the beginning of this one."""
+        size = since.size if since is not None else 0
+        self.signed = size
+        if since is not None:
+            self.frontier = self._frontier_at(size, size) or Frontier()
+            if self.frontier.root != since.root:
+                self._fork(since)
+        for known in self.elsewhere:
+            if known.size <= size and since is not None:
+                found = self._frontier_at(known.size, size)
+                if found is None or found.root != known.root:
+                    self._fork(known)
+        self._notes = self.seals.checkpoints(self.log, above=size)
+        self._next_note = next(self._notes, None)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what comes, as far as it hangs together."""
+        found = self.seals.batches(self.log, start=self.frontier.size)
+        while True:
+            try:
+                batch = next(found, None)
+            except MalformedProof as error:
+                self.findings.add(Fault.FORGED, f"a batch of {self.log}", str(error))
+                return
+            if batch is None:
+                return
+            yield batch
+
+    def take(self, batch: Batch, documents: Mapping[str, Stored]) -> None:
+        """Verify one batch; *documents* holds its entries by id, those that are there."""
+        if batch.start != self.frontier.size:
+            self._lose(f"the batch at {batch.start} follows entry {self.frontier.size}", Fault.FORGED)
+        is_intact = self._take_entries(batch, documents)
+        followed = self.frontier.extended(batch.leaves)
+        self._compare_elsewhere(batch, followed)
+        self.frontier = self._take_notes(batch, followed, is_intact=is_intact)
+        self._sealed_at = batch.sealed_at
+
+    def end(self, now: datetime) -> None:
+        """Look at what must not be left over."""
+        size = self.frontier.size
+        while self._next_note is not None:
+            self.findings.add(
+                Fault.TRUNCATED, self.log, f"{self._next_note[0]} entries were signed, and {size} are in batches"
+            )
+            self._next_note = next(self._notes, None)
+        for known in self.elsewhere:
+            if known.size > size:
+                self.findings.add(Fault.TRUNCATED, self.log, f"it had {known.size} entries, and {size} are left")
+        is_late = self._sealed_at is not None and now - self._sealed_at > SEALED_WITHIN
+        if self.signed < size and is_late and not self._is_lost:
+            self.findings.add(Fault.UNSEALED, self.log, f"no checkpoint signs entries {self.signed} to {size - 1}")
+
+    def _take_entries(self, batch: Batch, documents: Mapping[str, Stored]) -> bool:
+        """Return whether every entry of *batch* that is there has the bytes that were sealed."""
+        is_intact = True
+        found: list[str] = []
+        for index, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True), batch.start):
+            document = documents.get(id_)
+            if document is None:
+                if index >= self.pruned_below:
+                    self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
+                self.streams.excuse(encode_base64(leaf))
+                continue
+            found.append(id_)
+            try:
+                is_same = leaf_hash(stored_bytes(document)) == leaf
+            except (TypeError, ValueError):
+                is_same = False
+            if not is_same:
+                is_intact = False
+                self._say(Fault.MODIFIED, id_, index, "its bytes are not those that were sealed")
+            self._take_place(id_, index, document, leaf, batch.sealed_at)
+        self.tally.add(found)
+        self.entries += len(found)
+        return is_intact
+
+    def _take_place(self, id_: str, index: int, document: Stored, leaf: bytes, sealed_at: datetime) -> None:
+        """Follow the stream of an entry, and time."""
+        try:
+            writer, created_at = document["writer"], document["created_at"]
+            self.streams.add(writer["stream"], int(writer["seq"]), writer["prev"], encode_base64(leaf))
+            if self.latest is not None and created_at < self.latest - CLOCKS_APART:
+                self._say(Fault.BACKDATED, id_, index, "entries that were sealed before it have a later time")
+            elif created_at > sealed_at + CLOCKS_APART:
+                self._say(Fault.BACKDATED, id_, index, "its time is later than that of its seal")
+            elif self.latest is None or created_at > self.latest:
+                self.latest = created_at
+        except (KeyError, TypeError, ValueError):
+            return  # altered, which is said already
+
+    def _compare_elsewhere(self, batch: Batch, followed: Frontier) -> None:
+        for known in self.elsewhere:
+            if batch.start < known.size <= batch.end:
+                found = followed if known.size == batch.end else self._within(batch, known.size)
+                if found.root != known.root:
+                    self._fork(known)
+
+    def _take_notes(self, batch: Batch, followed: Frontier, *, is_intact: bool) -> Frontier:
+        """Compare the checkpoints of *batch* with the tree; return the tree to go on from."""
+        ahead = followed
+        while self._next_note is not None and self._next_note[0] <= batch.end:
+            size, note = self._next_note
+            self._next_note = next(self._notes, None)
+            try:
+                signed = open_checkpoint(note, policy=self.trust.policy(self.log)).checkpoint
+            except InvalidProof as error:
+                self.findings.add(Fault.FORGED, f"checkpoint {size} of {self.log}", str(error))
+                continue
+            found = followed if size == batch.end else self._within(batch, size)
+            if signed.size == size and signed.root == found.root:
+                self.signed, self.note, self._is_lost = size, note, False
+                if size == batch.end and batch.frontier != followed:
+                    self.findings.add(
+                        Fault.FORGED, f"batch {batch.start} of {self.log}", "its frontier is not that of its leaves"
+                    )
+                continue
+            fault = Fault.REORDERED if is_intact else Fault.FORGED
+            self._lose(f"entries {batch.start} to {batch.end - 1} do not lead to what was signed", fault)
+            if signed.root == batch.frontier.root:
+                ahead, self.signed, self._is_lost = batch.frontier, size, False
+        return ahead
+
+    def _within(self, batch: Batch, size: int) -> Frontier:
+        return self.frontier.extended(batch.leaves[: size - batch.start])
+
+    def _lose(self, why: str, fault: Fault) -> None:
+        """Say once that the tree is not the one that was signed, until it is again."""
+        if not self._is_lost:
+            self.findings.add(fault, self.log, why)
+        self._is_lost = True
+
+    def _frontier_at(self, size: int, known: int) -> Frontier | None:
+        try:
+            return read_frontier(size, self.seals.nodes(self.log, known))
+        except (MalformedProof, ValueError):
+            return None
+
+    def _fork(self, known: Checkpoint) -> None:
+        self.findings.add(
+            Fault.FORK, self.log, f"its first {known.size} entries are not those of the checkpoint that was given"
+        )
+
+    def _say(self, fault: Fault, id_: str, index: int, why: str) -> None:
+        self.findings.add(fault, f"entry {id_} ({self.log} {index})", why)

@@ -1,0 +1,387 @@
+"""Somebody with the rights of the database's administrator attacks the log: verification says what was done to what.
+
+Source of the list: the attacks of our own threat model, docs/audit.md.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import Int64, ObjectId
+from deployment import provision_database
+from sealed import SealedLog, an_entry
+from signing import signed
+from waiting import wait_until
+
+from compliance.audit.batch import Batch, from_document, to_document
+from compliance.audit.checkpoint import Checkpoint, sign_checkpoint
+from compliance.audit.keys import SigningKey
+from compliance.audit.leaf import entry_hash
+from compliance.audit.merkle import Frontier
+from compliance.audit.trust import yearly
+from compliance.audit.verification import Fault
+from compliance.audit.writer import Writer
+from compliance.mongo import Document
+from worker.embedded import Stack
+
+SIZE = 12
+STRANGER = SigningKey.from_seed("writer", bytes(32))
+
+
+@dataclass
+class Scene:
+    """A sealed log of a dozen entries in three batches, and a checkpoint of each that was kept elsewhere."""
+
+    sealed: SealedLog
+    ids: list[str]
+    kept: list[bytes]
+
+    @property
+    def audit(self) -> Any:
+        return self.sealed.deployment.admin.audit
+
+    @property
+    def entries(self) -> Any:
+        return self.audit["audit_log"]
+
+    def entry(self, index: int) -> Document:
+        found: Document = self.entries.find_one({"_id": self.ids[index]})
+        return found
+
+    def apply_ops(self, **operation: Any) -> None:
+        """Write as administrators do who know how to leave no change event."""
+        operation = {"ns": f"{self.audit.name}.audit_log"} | operation
+        self.sealed.deployment.admin.client.admin.command({"applyOps": [operation]})
+
+    def drop_tail(self) -> None:
+        """Remove the last batch with all that belongs to it."""
+        last = from_document(self.audit["audit_batches"].find_one(sort={"_id": -1}))
+        self.entries.delete_many({"_id": {"$in": list(last.ids)}})
+        self.audit["audit_batches"].delete_one({"_id": {"log": last.log, "start": last.start}})
+        self.audit["audit_checkpoints"].delete_one({"_id": {"log": last.log, "size": last.end}})
+
+    def batch(self, number: int) -> Batch:
+        return list(self.sealed.seals.batches(self.sealed.log))[number]
+
+    def write_batch(self, batch: Batch) -> None:
+        document = to_document(batch)
+        self.audit["audit_batches"].replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    def rewrite(self, documents: list[Document], keys: list[SigningKey]) -> None:
+        """Write the whole log anew over *documents*, with the keys of the log."""
+        log, first = self.sealed.log, self.batch(0)
+        leaves = tuple(map(entry_hash, documents))
+        frontier = Frontier().extended(leaves)
+        for name in ("audit_log", "audit_batches", "audit_checkpoints"):
+            self.audit[name].delete_many({})
+        self.entries.insert_many(documents)
+        batch = replace(first, ids=tuple(one["_id"] for one in documents), leaves=leaves, frontier=frontier)
+        self.write_batch(batch)
+        note = sign_checkpoint(Checkpoint(origin=log, size=frontier.size, root=frontier.root), keys)
+        self.audit["audit_checkpoints"].insert_one({"_id": {"log": log, "size": frontier.size}, "note": note})
+
+
+def arrange(stack: Stack, cleanup: ExitStack, home: Path) -> Scene:
+    deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
+    sealed = SealedLog(deployment, home / "guard.json")
+    ids: list[str] = []
+    kept = []
+    for _ in range(3):
+        ids += sealed.append(SIZE // 3)
+        sealed.seal_all()
+        kept.append(sealed.seals.checkpoint(sealed.log) or b"")
+    assert list(sealed.seals.batches(sealed.log))[-1].end == SIZE
+    return Scene(sealed, ids, kept)
+
+
+@pytest.fixture
+def scene(stack: Stack, tmp_path: Path) -> Iterator[Scene]:
+    with ExitStack() as cleanup:
+        yield arrange(stack, cleanup, tmp_path)
+
+
+def at(scene: Scene, index: int) -> str:
+    return f"entry {scene.ids[index]} ({scene.sealed.log} {index})"
+
+
+Attack = Callable[[Scene], Any]
+Finding = tuple[Fault, str]
+
+
+def modified(scene: Scene, *indexes: int) -> list[Finding]:
+    return [(Fault.MODIFIED, at(scene, index)) for index in indexes]
+
+
+def missing(scene: Scene, *indexes: int) -> list[Finding]:
+    return [(Fault.MISSING, at(scene, index)) for index in indexes]
+
+
+def swap_bodies(scene: Scene) -> None:
+    one, two = scene.entry(3), scene.entry(4)
+    scene.entries.replace_one({"_id": one["_id"]}, two | {"_id": one["_id"]})
+    scene.entries.replace_one({"_id": two["_id"]}, one | {"_id": two["_id"]})
+
+
+def reorder(scene: Scene) -> None:
+    batch = scene.batch(1)
+    ids, leaves = tuple(reversed(batch.ids)), tuple(reversed(batch.leaves))
+    scene.write_batch(replace(batch, ids=ids, leaves=leaves))
+
+
+def reorder_with_its_frontier(scene: Scene) -> None:
+    batch = scene.batch(2)
+    ids, leaves = tuple(reversed(batch.ids)), tuple(reversed(batch.leaves))
+    scene.write_batch(replace(batch, ids=ids, leaves=leaves, frontier=scene.batch(1).frontier.extended(leaves)))
+
+
+def forge(scene: Scene, key: SigningKey = STRANGER, **changes: Any) -> Document:
+    trust = scene.sealed.deployment.addresses.trust()
+    hour_ago = scene.sealed.deployment.services().clock.now() - timedelta(hours=1)
+    (document,) = signed(
+        an_entry(scene.sealed.deployment, created_at=hour_ago),
+        writer=Writer(origin=trust.origin, key=key, process="x"),
+    )
+    return document | changes
+
+
+def seal_forged(scene: Scene) -> None:
+    """Forge entry, batch and checkpoint, without the keys."""
+    forged = forge(scene)
+    scene.entries.insert_one(forged)
+    last = scene.batch(2)
+    leaf = entry_hash(forged)
+    scene.write_batch(replace(last, ids=(forged["_id"],), leaves=(leaf,), frontier=last.frontier.extended([leaf])))
+    root = last.frontier.extended([leaf]).root
+    key = yearly(SigningKey.from_seed("log", bytes(32)), scene.sealed.log)
+    note = sign_checkpoint(Checkpoint(origin=scene.sealed.log, size=SIZE + 1, root=root), [key])
+    scene.audit["audit_checkpoints"].insert_one({"_id": {"log": scene.sealed.log, "size": SIZE + 1}, "note": note})
+
+
+def replay(scene: Scene) -> None:
+    """A genuine old entry, once more under another id."""
+    scene.entries.insert_one(scene.entry(2) | {"_id": "ab" * 16})
+
+
+def unsealed_of(scene: Scene) -> str:
+    (found,) = scene.entries.find({"_id": {"$nin": scene.ids}}, {"_id": 1})
+    return f"entry {found['_id']}"
+
+
+ATTACKS: dict[str, tuple[Attack, Callable[[Scene], list[Finding]]]] = {
+    "A1 modify": (
+        lambda scene: scene.entries.update_one({"_id": scene.ids[5]}, {"$set": {"outcome": "denied"}}),
+        lambda scene: modified(scene, 5),
+    ),
+    "A1b modify without a change event": (
+        lambda scene: scene.apply_ops(
+            op="u", o2={"_id": scene.ids[5]}, o={"$v": 2, "diff": {"u": {"outcome": "denied"}}}
+        ),
+        lambda scene: modified(scene, 5),
+    ),
+    "A1c modify and sign with another key": (
+        lambda scene: scene.entries.update_one({"_id": scene.ids[5]}, {"$set": {"sig": "A" * 86 + "=="}}),
+        lambda scene: modified(scene, 5),
+    ),
+    "A1d add a field": (
+        lambda scene: scene.entries.update_one(
+            {"_id": scene.ids[5]}, {"$set": {"note": 1}}, bypass_document_validation=True
+        ),
+        lambda scene: modified(scene, 5),
+    ),
+    "A1e another width of the same number": (
+        lambda scene: scene.entries.update_one({"_id": scene.ids[5]}, {"$set": {"writer.seq": Int64(5)}}),
+        lambda _: [],
+    ),
+    "A2 delete": (lambda scene: scene.entries.delete_one({"_id": scene.ids[7]}), lambda scene: missing(scene, 7)),
+    "A2b delete several of one stream": (
+        lambda scene: scene.entries.delete_many({"_id": {"$in": scene.ids[4:7]}}),
+        lambda scene: missing(scene, 4, 5, 6),
+    ),
+    "A3 forged entry": (
+        lambda scene: scene.entries.insert_one(forge(scene)),
+        lambda scene: [(Fault.FORGED, unsealed_of(scene))],
+    ),
+    "A3b forged entry without a change event": (
+        lambda scene: scene.apply_ops(op="i", o=forge(scene)),
+        lambda scene: [(Fault.FORGED, unsealed_of(scene))],
+    ),
+    "A3c an entry under an id that is none": (
+        lambda scene: scene.entries.insert_one(forge(scene, _id=7), bypass_document_validation=True),
+        lambda _: [(Fault.FORGED, "entry with an id that is none")],
+    ),
+    "A3d a genuine entry that nobody sealed": (
+        lambda scene: scene.entries.insert_one(forge(scene, scene.sealed.deployment.addresses.writer("x").key)),
+        lambda scene: [(Fault.UNSEALED, unsealed_of(scene))],
+    ),
+    "A4 forged entry, batch and checkpoint": (
+        seal_forged,
+        lambda scene: [
+            (Fault.FORGED, f"checkpoint {SIZE + 1} of {scene.sealed.log}"),
+            (Fault.FORGED, unsealed_of(scene)),
+            (Fault.BACKDATED, f"{unsealed_of(scene)} ({scene.sealed.log} {SIZE})"),
+            (Fault.UNSEALED, scene.sealed.log),
+        ],
+    ),
+    "A5 reorder the leaves of a batch": (reorder, lambda scene: [(Fault.REORDERED, scene.sealed.log)]),
+    "A5a reorder with the frontier": (
+        reorder_with_its_frontier,
+        lambda scene: [(Fault.REORDERED, scene.sealed.log)],
+    ),
+    "A5b swap two bodies": (swap_bodies, lambda scene: modified(scene, 3, 4)),
+    "A6d delete the last entries": (
+        lambda scene: scene.entries.delete_many({"_id": {"$in": scene.ids[-2:]}}),
+        lambda scene: missing(scene, SIZE - 2, SIZE - 1),
+    ),
+    "A9 replay under another id": (replay, lambda scene: [(Fault.MODIFIED, unsealed_of(scene))]),
+    "A10 drop the collection": (
+        lambda scene: scene.entries.drop(),
+        lambda scene: [(Fault.SCHEMA_DRIFT, "audit_log"), *missing(scene, *range(SIZE))],
+    ),
+    "A13 poison a frontier": (
+        lambda scene: scene.write_batch(replace(scene.batch(1), frontier=Frontier(8, (bytes(32),)))),
+        lambda scene: [(Fault.FORGED, f"batch 4 of {scene.sealed.log}")],
+    ),
+    "A13b remove a batch": (
+        lambda scene: scene.audit["audit_batches"].delete_one({"_id.start": 4}),
+        lambda scene: [
+            (Fault.FORGED, scene.sealed.log),
+            *((Fault.UNSEALED, f"entry {id_}") for id_ in scene.ids[4:8]),
+        ],
+    ),
+    "A13c remove the last checkpoint": (
+        lambda scene: scene.audit["audit_checkpoints"].delete_one({"_id.size": SIZE}),
+        lambda scene: [(Fault.UNSEALED, scene.sealed.log)],
+    ),
+    "A13d remove the last batch": (
+        lambda scene: scene.audit["audit_batches"].delete_one({"_id.start": 8}),
+        lambda scene: [
+            (Fault.TRUNCATED, scene.sealed.log),
+            *((Fault.UNSEALED, f"entry {id_}") for id_ in scene.ids[8:]),
+        ],
+    ),
+    "A17 a TTL index": (
+        lambda scene: scene.entries.create_index("created_at", expireAfterSeconds=10**9),
+        lambda _: [(Fault.SCHEMA_DRIFT, "audit_log")],
+    ),
+    "A17b validator off": (
+        lambda scene: scene.audit.command("collMod", "audit_log", validator={}),
+        lambda _: [(Fault.SCHEMA_DRIFT, "audit_log")],
+    ),
+    "A17c validation warns": (
+        lambda scene: scene.audit.command("collMod", "audit_batches", validationAction="warn"),
+        lambda _: [(Fault.SCHEMA_DRIFT, "audit_batches")],
+    ),
+    "A17d an index is gone": (
+        lambda scene: scene.entries.drop_index("ix_audit_entity"),
+        lambda _: [(Fault.SCHEMA_DRIFT, "audit_log")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_named(scene: Scene, name: str) -> None:
+    attack, expected = ATTACKS[name]
+    assert scene.sealed.findings() == []
+
+    attack(scene)
+
+    wanted = [(fault.value, what) for fault, what in expected(scene)]
+    later = scene.sealed.deployment.admin.server_time() + timedelta(minutes=2)
+    found = [(kind, what) for kind, what in scene.sealed.findings(now=later) if kind != Fault.STREAM_GAP]
+    streams = [kind for kind, _ in scene.sealed.findings(now=later) if kind == Fault.STREAM_GAP]
+    assert sorted(set(found)) == sorted(set(wanted))
+    assert len(streams) == {"A13b remove a batch": 1, "A5b swap two bodies": 2}.get(name, 0)
+
+
+def test_a_log_that_was_cut_off_is_found_with_a_checkpoint_from_elsewhere_only(scene: Scene) -> None:
+    scene.drop_tail()
+
+    assert scene.sealed.findings() == []
+    assert scene.sealed.findings(against=[scene.kept[1]]) == []
+    assert scene.sealed.findings(against=[scene.kept[2]]) == [("TRUNCATED", scene.sealed.log)]
+    assert scene.sealed.findings(against=scene.kept, now=scene.sealed.deployment.admin.server_time()) == [
+        ("TRUNCATED", scene.sealed.log)
+    ]
+
+
+def test_silence_is_found(scene: Scene) -> None:
+    later = scene.sealed.deployment.admin.server_time() + timedelta(hours=3)
+
+    assert scene.sealed.findings(now=later) == [("STALE", scene.sealed.log)]
+    assert scene.sealed.findings(now=later, stale_after=timedelta(hours=4)) == []
+
+
+def test_a_log_without_its_log_is_cut_off(scene: Scene) -> None:
+    log = scene.sealed.log
+    for name in ("audit_log", "audit_batches", "audit_checkpoints"):
+        scene.audit[name].delete_many({})
+
+    assert scene.sealed.findings(against=scene.kept[:1]) == [("TRUNCATED", log)]
+
+
+def test_a_log_that_was_written_anew_with_stolen_keys_is_another_one(scene: Scene) -> None:
+    addresses = scene.sealed.deployment.addresses
+    writer = Writer(origin=addresses.trust().origin, key=addresses.writer("x").key, process="x")
+    documents = signed(*(an_entry(scene.sealed.deployment) for _ in range(SIZE)), writer=writer)
+    scene.rewrite(documents, [yearly(addresses.log_key(), scene.sealed.log)])
+
+    assert scene.sealed.findings() == []
+    assert scene.sealed.findings(against=[scene.kept[0]]) == [("FORK", scene.sealed.log)]
+    assert ("FORK", scene.sealed.log) in scene.sealed.findings(since=scene.kept[1])
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_checkpoint_of_every_size_agrees_with_the_log(scene: Scene, number: int) -> None:
+    assert scene.sealed.findings(against=scene.kept, since=scene.kept[number]) == []
+    assert scene.sealed.verify(since=scene.kept[number]).entries == SIZE - (number + 1) * SIZE // 3
+
+
+def test_an_entry_that_is_removed_before_its_seal_leaves_a_gap(scene: Scene) -> None:
+    """The oplog was lost as well, so that nobody saw it."""
+    sealed = scene.sealed
+    ids = sealed.append(3)
+    scene.entries.delete_one({"_id": ids[1]})
+    for batch in scene.audit["audit_batches"].find():  # its time is that of 1970
+        token = f"{batch['token'][:2]}00000001{batch['token'][10:]}"
+        scene.audit["audit_batches"].update_one({"_id": batch["_id"]}, {"$set": {"token": token}})
+    with sealed.running():
+        wait_until(lambda: sealed.size == SIZE + 2, timeout=60, what="the rest is sealed")
+
+    assert [incident.kind for incident in sealed.incidents] == ["WATCH-LOST"]
+    assert [kind for kind, _ in sealed.findings()] == ["STREAM-GAP"]
+
+
+def test_a_writer_that_sets_back_its_clock_is_found(scene: Scene) -> None:
+    sealed = scene.sealed
+    log = sealed.deployment.services().log
+    early = an_entry(sealed.deployment, created_at=sealed.deployment.services().clock.now() - timedelta(days=2))
+    late = an_entry(sealed.deployment, created_at=sealed.deployment.services().clock.now() + timedelta(hours=2))
+    for entry in (early, late):
+        log.databases.transact(lambda session, entry=entry: log.append(entry, session=session))
+    sealed.append(1)
+    sealed.seal_all()
+
+    assert [(kind, what.split()[1]) for kind, what in sealed.findings()] == [
+        ("BACKDATED", early.id),
+        ("BACKDATED", late.id),
+    ]
+
+
+def test_what_is_new_is_not_yet_late(scene: Scene) -> None:
+    scene.sealed.append(2)
+    report = scene.sealed.verify()
+    assert (report.findings, report.pending, report.entries) == ((), 2, SIZE)
+
+    later = scene.sealed.deployment.admin.server_time() + timedelta(minutes=2)
+    assert {kind for kind, _ in scene.sealed.findings(now=later)} == {"UNSEALED"}
+    assert {kind for kind, _ in scene.sealed.findings(now=later, since=scene.kept[2])} == {"UNSEALED"}
+
+
+def test_an_attacker_with_object_ids_changes_nothing(scene: Scene) -> None:
+    assert ObjectId.is_valid("0" * 24)
+    assert scene.sealed.verify().checkpoints == (scene.kept[2],)
