@@ -333,6 +333,27 @@ def test_a_hash_of_what_was_pruned_can_only_be_trusted_or_not(copied_range: Path
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        (255 * 32, [(Fault.WRONG_TILE, "tile/1/000", None)]),
+        (254 * 32, [(Fault.WRONG_TILE, "tile/1/000", None), (Fault.UNPROVEN, "tile/1/000", 65_280)]),
+        (None, [(Fault.MISSING_FILE, "tile/1/000", None), (Fault.UNPROVEN, "tile/1/000", 65_280)]),
+    ],
+    ids=["kept below", "pruned below", "missing"],
+)
+def test_a_tile_across_the_boundary_is_replaced_where_what_is_below_was_kept(
+    place: int | None, found: list[tuple[Fault, str, int | None]], tmp_path: Path
+) -> None:
+    path = written(tmp_path, LONG, 65_280)
+    if place is None:
+        (path / "tile/1/000").unlink()
+    else:
+        flip(path / "tile/1/000", place)
+
+    assert faults(path, 65_280) == found
+
+
 def test_a_tile_above_the_boundary_of_a_range_is_replaced_from_below(copied_range: Path) -> None:
     damage(copied_range / Tile(0, 257, 208).path, None)
 
