@@ -62,6 +62,7 @@ class CarefulConsumer(Consumer):
         elif message.headers.get("task") is None:
             _rewrite(message, headers, parts)
         message.headers["timelimit"] = NO_LIMIT  # those of the worker hold; a sender's could kill any job at any moment
+        message.headers["expires"] = None  # Celery would drop it, by our clock; a job has a deadline, and late is done
 
 
 def _read(message: Any) -> tuple[str | None, Any]:

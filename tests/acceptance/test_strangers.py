@@ -186,10 +186,12 @@ def test_what_a_worker_had_taken_does_not_end_the_next_one(system: System, *, ki
 def test_a_sound_message_of_a_foreign_client_is_carried_out(system: System) -> None:
     system.start("worker")
     push(system, message([[], {"request_id": "r-2"}, None], timelimit=[0.001, 0.001]))
+    push(system, message([[], {"request_id": "late"}, {}], expires="2026-01-01T00:00:00Z"))
     push(system, message({**PROTOCOL_1, "id": "p-2", "kwargs": {}}, top={"headers": {}}))
 
     system.wait_for(lambda: system.job("r-2").get("state") == "done", "protocol 2")
     system.wait_for(lambda: system.job("p-2").get("state") == "done", "protocol 1")
+    system.wait_for(lambda: system.job("late").get("state") == "done", "one that came late")
 
 
 def by_hand(key: str, request_id: str, kwargs: dict[str, Any]) -> dict[str, str]:

@@ -36,6 +36,7 @@ from worker.signature import Keyring
 from worker.tasks import JOBS
 
 SECRET = "ann.smith@example.org"
+SOUND = b"[[], {}, {}]"
 SIGNALS = (
     signals.setup_logging,
     signals.celeryd_init,
@@ -245,10 +246,10 @@ def test_a_sweep_that_fails_says_so_in_one_line_and_leaves_the_rest_to_the_next(
     assert result.successful()
 
 
-def prepared(app: Celery, **headers: Any) -> tuple[kombu.Message, list[Any]]:
-    """Return a message with a body that cannot be read as it is when Celery gets it, and the log."""
+def prepared(app: Celery, body: bytes = b"{", **headers: Any) -> tuple[kombu.Message, list[Any]]:
+    """Return a message, by default one that cannot be read, as it is when Celery gets it, and the log."""
     message = kombu.Message(
-        body=b"{",
+        body=body,
         content_type="application/json",
         content_encoding="utf-8",
         headers=headers,
@@ -266,6 +267,14 @@ def test_a_body_that_cannot_be_read_has_the_same_id_at_each_delivery(app: Celery
 
     assert named.headers["id"] == "m-1"
     assert unnamed.headers["id"] == again.headers["id"] == to_stand_in(b"{")
+
+
+@pytest.mark.parametrize("body", [b"{", SOUND])
+def test_the_limits_that_a_sender_sets_do_not_count(app: Celery, body: bytes) -> None:
+    past = "2026-03-30T00:00:00+00:00"
+    message, _ = prepared(app, body, task="compliance.audit.verify", id="m-1", expires=past, timelimit=[1, 1])
+
+    assert (message.headers["expires"], message.headers["timelimit"]) == (None, [None, None])
 
 
 def test_a_message_for_no_task_of_ours_goes_to_the_task_that_records_that(app: Celery) -> None:
