@@ -78,6 +78,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 LONGEST_SECONDS = 86_400
 LONGEST_WINDOW_SECONDS = 30 * 86_400
+CLOCKS_APART = timedelta(hours=1)  # what clocks of machines may differ by: a sound message must not be lost to one
 
 
 def _from_seconds(longest: int) -> BeforeValidator:
@@ -156,8 +157,10 @@ class Settings(BaseSettings):
     def _outlives_signatures(cls, days: int, info: ValidationInfo) -> int:
         """Keep the request id of a signed message for longer than its signature is good, or a copy is another job."""
         window = info.data.get("signature_window")  # None where it is wrong itself
-        if info.data.get("signing_keys") and window and timedelta(days=days) <= window:
-            raise ValueError("with COMPLIANCE_SIGNING_KEYS, expected more than COMPLIANCE_SIGNATURE_WINDOW_SECONDS")
+        if info.data.get("signing_keys") and window and timedelta(days=days) <= window + CLOCKS_APART:
+            raise ValueError(
+                "with COMPLIANCE_SIGNING_KEYS, expected more than an hour beyond COMPLIANCE_SIGNATURE_WINDOW_SECONDS"
+            )
         return days
 
     @classmethod

@@ -16,6 +16,7 @@ from compliance.errors import ComplianceError, InvalidPayload, TransientError
 from compliance.jobs.job import to_request_id
 from worker import consumer
 from worker.doorbell import HIDDEN
+from worker.envelope import LONGEST_PUT_OFF_SECONDS, PUT_OFF
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
 from worker.refusal import UNKNOWN, no_such_task, refuse_no_job
@@ -28,7 +29,6 @@ from worker.telemetry import report_error
 
 log = structlog.get_logger(__name__)
 
-MAX_INTAKE_DELAY_SECONDS = 30.0
 TRACEPARENT = "traceparent"
 KEPT_HEADERS = (TRACEPARENT, consumer.FAULT, SERVICE, TIMESTAMP, SIGNATURE)
 
@@ -193,9 +193,10 @@ def _again(task: ComplianceTask, error: ComplianceError) -> Exception:
     Where the broker is away, too, the message goes back to its queue as it is: by default Celery drops it.
     """
     hidden: dict[str, Any] = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
+    seconds = _jitter()
     try:
-        headers = _kept(task.request.__dict__)
-        return task.retry(exc=error, countdown=_jitter(), throw=False, headers=headers, **hidden)
+        headers = _kept(task.request.__dict__) | {PUT_OFF: seconds}
+        return task.retry(exc=error, countdown=seconds, throw=False, headers=headers, **hidden)
     except Reject:
         return Reject(type(error).__name__, requeue=True)
 
@@ -206,7 +207,7 @@ def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _jitter() -> float:
-    return random.uniform(1, MAX_INTAKE_DELAY_SECONDS)  # noqa: S311 - spreads load, guards nothing
+    return random.uniform(1, LONGEST_PUT_OFF_SECONDS)  # noqa: S311 - spreads load, guards nothing
 
 
 def _text(value: object) -> str | None:

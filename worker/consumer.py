@@ -13,14 +13,15 @@ from typing import Any
 
 import structlog
 from celery.worker.consumer import Consumer
+from kombu import message as messages
 from kombu.exceptions import KombuError
 from kombu.transport import redis as transport
 from vine import promise
 
-from compliance.clock import SystemClock
+from compliance.clock import Clock, SystemClock
 from compliance.errors import InvalidPayload
 from compliance.jobs.job import RequestId, to_request_id, to_stand_in
-from worker.envelope import FAULTS, MAX_BODY_BYTES, empty_envelope, fault_of, to_envelope, to_protocol_2
+from worker.envelope import FAULTS, MAX_BODY_BYTES, empty_envelope, eta_of, fault_of, to_envelope, to_protocol_2
 from worker.repairs import REPAIRED_VERSIONS
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class CarefulConsumer(Consumer):
 
     app: Any
     strategies: Mapping[str, Any]
+    clock: Clock = SystemClock()
 
     def create_task_handler(self, promise: Any = promise) -> Callable[[Any], None]:
         """Return what is called with each message."""
@@ -49,23 +51,29 @@ class CarefulConsumer(Consumer):
         return look_first
 
     def _prepare(self, message: Any) -> None:
+        now = self.clock.now()
         fault, payload = _read(message)
         headers, parts = to_protocol_2(message.headers, payload)
+        headers["eta"] = eta_of(headers, now)
         task = headers.get("task")
         if not isinstance(task, str) or not task.startswith(OURS) or task not in self.strategies:
             log.warning("message.unknown_task", queue=_queue(message, self.app.amqp.queues), fault=fault)
             _rewrite(message, {"task": REFUSE, "id": _id(headers, message)}, [[], _request_id(parts), {}])
-        elif fault := fault or fault_of(headers, parts, now=SystemClock().now()):
+        elif fault := fault or fault_of(headers, parts, now=now):
             log.warning("message.malformed", task=task, fault=fault)
             found = {"task": task, "id": _id(headers, message), FAULT: fault}
             _rewrite(message, found, [[], _request_id(parts), {}])
         elif message.headers.get("task") is None:
             _rewrite(message, headers, parts)
+        else:
+            message.headers = headers
         message.headers["timelimit"] = NO_LIMIT  # those of the worker hold; a sender's could kill any job at any moment
         message.headers["expires"] = None  # Celery would drop it, by our clock; a job has a deadline, and late is done
 
 
 def _read(message: Any) -> tuple[str | None, Any]:
+    if message.headers.get("compression"):
+        return "compression", None
     if len(message.body or "") > MAX_BODY_BYTES:
         return "size", None
     try:
@@ -112,11 +120,14 @@ def fault_text(code: object) -> str | None:
 def read_whatever_comes() -> None:
     """Make the Redis transport hand over what is no message as an empty one, instead of ending the worker.
 
-    Does nothing for other versions of kombu, or the second time.
+    No transport decompresses what it reads any more: kombu does so before anybody has looked at the size, and drops
+    what it cannot decompress. Does nothing for other versions of kombu, or the second time.
 
-    Source: kombu 5.7, ``Channel._brpop_read``, which reads a list that anybody with the password can write to.
+    Source: kombu 5.7, ``Channel._brpop_read``, which reads a list that anybody with the password can write to, and
+    ``Message.__init__``.
     """
     module: Any = transport
+    message_module: Any = messages
     if not version("kombu").startswith(REPAIRED_VERSIONS) or hasattr(module.Transport, "reads_whatever_comes"):
         return
     loads, deliver = module.loads, module.Transport._deliver  # noqa: SLF001 - what is repaired
@@ -137,6 +148,7 @@ def read_whatever_comes() -> None:
             log.warning("message.unreadable", queue=queue)
         deliver(self, envelope or empty_envelope(queue=queue, tag=tag), queue)
 
+    message_module.decompress = lambda body, _method: body
     module.loads, module.bytes_to_str = loads_or_none, to_text
     module.Transport._deliver = deliver_sound  # noqa: SLF001 - what is repaired
     module.Transport.reads_whatever_comes = True

@@ -18,6 +18,7 @@ from compliance.jobs.job import to_request_id
 
 FAULTS = {
     "size": "the body is larger than 1048576 bytes",
+    "compression": "compression: expected none; send the message uncompressed",
     "body": "the body is no JSON with content-type application/json",
     "parts": "the body is not [args, kwargs, embed]",
     "args": "args: expected a list, which must be empty: send keyword arguments",
@@ -31,7 +32,9 @@ FAULTS = {
     "headers": "a header that Celery reads has another type than in its protocol",
 }
 MAX_BODY_BYTES = 1_048_576
-LATEST_ETA = timedelta(minutes=5)  # our own repeats come within seconds
+LATEST_ETA = timedelta(minutes=5)
+PUT_OFF = "compliance_put_off"  # header of what a worker of ours tries again: for how many seconds
+LONGEST_PUT_OFF_SECONDS = 30
 BODY_ENCODINGS = ("base64", None)
 UNREADABLE = "application/x-unreadable"
 
@@ -92,6 +95,18 @@ def to_protocol_2(headers: object, payload: object) -> tuple[dict[str, Any], obj
     embed = {name: payload.get(name) for name in _EMBEDDED}
     parts = [payload.get("args") or [], payload.get("kwargs") or {}, embed]
     return {**given, **{name: payload.get(name) for name in names}}, parts
+
+
+def eta_of(headers: Mapping[str, Any], now: datetime) -> object:
+    """Return the time before which a message is not to be taken, as Celery reads it.
+
+    One that a worker of ours put off waits by the clock of who reads it: the two need not agree. A sender who writes
+    that header gains as many seconds and nothing else.
+    """
+    seconds = headers.get(PUT_OFF)
+    if isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_PUT_OFF_SECONDS:
+        return (now + timedelta(seconds=seconds)).isoformat()
+    return headers.get("eta")
 
 
 def fault_of(headers: Mapping[str, Any], payload: object, *, now: datetime) -> str | None:

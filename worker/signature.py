@@ -31,12 +31,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, StringConstraints, ValidationError
 
 from compliance.errors import ConfigurationError, InvalidPayload, UntrustedSender
+from compliance.settings import CLOCKS_APART
 
 VERSION = "v1"
 SERVICE = "compliance_service"
 TIMESTAMP = "compliance_timestamp"
 SIGNATURE = "compliance_signature"
-AHEAD = timedelta(minutes=5)  # how far the clock of a sender may go before ours
+AHEAD = CLOCKS_APART  # how far the clock of a sender may go before ours
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 8
 

@@ -10,6 +10,7 @@ import json
 import signal
 import time
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SECRET = "ann.smith@example.org"
 NAME = "Ann Smith-Planted"
 TASK, QUEUE = "compliance.audit.verify", "compliance.audit"
 SWEEP = "compliance.jobs.sweep"
+BOMB = zlib.compress(b" " * 100_000_000)
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
@@ -96,6 +98,10 @@ NOTED: dict[str, tuple[str, str]] = {
     "a body that is nested too deep": (message(DEEP), "the body is no JSON"),
     "a number that is too long": (message(b'[[], {"priority": ' + b"9" * 5000 + b"}, {}]"), "the body is no JSON"),
     "an enormous body": (message([[], {"a": "x" * 2_000_000}, {}]), "larger than 1048576 bytes"),
+    "compressed": (message(zlib.compress(b"[[], {}, {}]"), compression="gzip"), "compression: expected none"),
+    "compressed to a thousandth": (message(BOMB, compression="application/x-gzip"), "compression: expected none"),
+    "compressed by nobody knows what": (message([[], {}, {}], compression=NAME), "compression: expected none"),
+    "compressed by a list": (message([[], {"a": SECRET}, {}], compression=[NAME]), "compression: expected none"),
     "YAML": (message(f"a: {SECRET}".encode(), kind="application/x-yaml"), "the body is no JSON"),
     "pickle": (message(b"cos\nsystem\n(S'true'\ntR.", kind="application/x-python-serialize"), "the body is no JSON"),
     "plain text": (message(SECRET.encode(), kind="text/plain"), "the body is no JSON"),

@@ -1,7 +1,8 @@
 """The Celery application: what it accepts, where it sends, and what it shows."""
 
+import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
@@ -24,9 +25,9 @@ from worker import celery_tasks
 from worker.app import create_app, refuse_unknown_tasks
 from worker.celery_tasks import HiddenRequest, JobCrashed
 from worker.client import sign
-from worker.consumer import REFUSE, CarefulConsumer
+from worker.consumer import FAULT, REFUSE, CarefulConsumer
 from worker.doorbell import HIDDEN, publisher
-from worker.envelope import fault_of
+from worker.envelope import PUT_OFF, fault_of
 from worker.refusal import UNKNOWN
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
@@ -255,10 +256,25 @@ def prepared(app: Celery, body: bytes = b"{", **headers: Any) -> tuple[kombu.Mes
         headers=headers,
         delivery_info={"routing_key": SECRET},
     )
-    consumer = cast("Any", SimpleNamespace(app=app, strategies=app.tasks))
     with capture_logs() as logs:
-        CarefulConsumer._prepare(consumer, message)
+        prepare(app, message, now=datetime(2026, 3, 31, tzinfo=UTC))
     return message, [*logs]
+
+
+def prepare(app: Celery, message: kombu.Message, *, now: datetime) -> None:
+    """Look at *message* as a worker with this clock does."""
+    clock = SimpleNamespace(now=lambda: now)
+    CarefulConsumer._prepare(cast("Any", SimpleNamespace(app=app, strategies=app.tasks, clock=clock)), message)
+
+
+def test_a_compressed_body_is_refused_before_anybody_decompresses_it(app: Celery) -> None:
+    packed = zlib.compress(SOUND)
+    message, logs = prepared(app, packed, task="compliance.audit.verify", id="m-1", compression="gzip")
+    untouched = kombu.Message(body=packed, headers={"compression": "gzip"})
+
+    assert [(line["event"], line["fault"]) for line in logs] == [("message.malformed", "compression")]
+    assert (message.headers[FAULT], message.headers.get("compression")) == ("compression", None)
+    assert untouched.body == packed
 
 
 def test_a_body_that_cannot_be_read_has_the_same_id_at_each_delivery(app: Celery) -> None:
@@ -325,7 +341,26 @@ def test_a_message_that_is_tried_again_keeps_its_signature_and_its_trace(
     task.pop_request()
 
     again = caught.value.sig  # type: ignore[attr-defined]  # missing in the stubs
-    assert (again.kwargs, again.options["headers"]) == ({"request_id": "r-7"}, headers)
+    sent = again.options["headers"]
+    assert (again.kwargs, sent) == ({"request_id": "r-7"}, headers | {PUT_OFF: sent[PUT_OFF]})
+
+
+@pytest.mark.parametrize("skew", [timedelta(), timedelta(hours=2), -timedelta(hours=2), timedelta(days=400)], ids=str)
+def test_a_message_that_is_tried_again_is_taken_whatever_the_clock_of_the_next_worker_says(
+    app: Celery, ledger: Recorder, skew: timedelta
+) -> None:
+    ledger.error = StoreUnavailable("MongoDB does not answer")
+    task, now = app.tasks["compliance.audit.verify"], SystemClock().now() + skew
+    task.push_request(id="celery-id", called_directly=False, args=(), kwargs={"request_id": "r-7"})
+    with pytest.raises(Retry):
+        task.run(request_id="r-7")
+    task.pop_request()
+    with app.connection_for_read() as connection:
+        message = received(connection, "compliance.audit")
+    prepare(app, message, now=now)
+
+    assert message.headers.get(FAULT) is None
+    assert timedelta(seconds=1) <= datetime.fromisoformat(message.headers["eta"]) - now <= timedelta(seconds=30)
 
 
 def test_keys_for_a_task_that_does_not_exist_are_refused_with_the_known_ones() -> None:

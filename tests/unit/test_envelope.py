@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from kombu.transport.virtual import Message
 
 from worker.consumer import fault_text
-from worker.envelope import FAULTS, MAX_BODY_BYTES, empty_envelope, fault_of, to_envelope, to_protocol_2
+from worker.envelope import (
+    FAULTS,
+    MAX_BODY_BYTES,
+    PUT_OFF,
+    empty_envelope,
+    eta_of,
+    fault_of,
+    to_envelope,
+    to_protocol_2,
+)
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HEADERS = {"task": "compliance.audit.verify", "id": "i-1", "timelimit": [None, None], "retries": 0}
@@ -87,6 +96,30 @@ def test_any_message_has_a_known_fault_or_none(headers: dict[str, Any], payload:
 )
 def test_a_header_that_celery_trusts_is_looked_at(headers: dict[str, Any], fault: str | None) -> None:
     assert fault_of(HEADERS | headers, [[], {}, None], now=NOW) == fault
+
+
+@pytest.mark.parametrize(
+    ("headers", "waits"),
+    [
+        ({PUT_OFF: 7.5}, 7.5),
+        ({PUT_OFF: 30, "eta": "9999-01-01T00:00:00Z"}, 30),
+        ({PUT_OFF: 0, "eta": "ann"}, 0),
+        ({PUT_OFF: 31}, None),
+        ({PUT_OFF: -1}, None),
+        ({PUT_OFF: float("nan")}, None),
+        ({PUT_OFF: "7"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_what_was_put_off_waits_by_the_clock_of_who_reads_it(headers: dict[str, Any], waits: float | None) -> None:
+    expected = None if waits is None else (NOW + timedelta(seconds=waits)).isoformat()
+
+    assert eta_of(headers, NOW) == expected
+
+
+def test_anybody_elses_time_is_left_as_it_is() -> None:
+    assert eta_of({"eta": "ann", PUT_OFF: 31}, NOW) == "ann"
 
 
 def test_a_fault_is_told_by_its_code_and_never_by_what_a_sender_writes_there() -> None:
