@@ -280,6 +280,17 @@ def test_a_message_that_celery_refuses_is_not_quoted(message: str) -> None:
     assert refused.getMessage().startswith(("Received", "Can't decode"))
 
 
+@pytest.mark.parametrize(
+    "message", ["\nIn Celery 5.1 we introduced it.\nSee %s.", " \n \nIn Celery 5.1 we introduced it."]
+)
+def test_a_message_that_begins_with_an_empty_line_says_something(message: str) -> None:
+    line = record("celery.worker.consumer.consumer", logging.WARNING, message)
+    cut_quotations(line)
+    reported: Any = scrub({"logentry": {"message": message}}, {})
+
+    assert line.getMessage() == reported["logentry"]["message"] == "In Celery 5.1 we introduced it."
+
+
 def test_a_traceback_is_cut_and_other_messages_stay() -> None:
     try:
         raise ValueError(PERSON)

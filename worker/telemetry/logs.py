@@ -55,8 +55,13 @@ def cut_quotations(record: logging.LogRecord) -> bool:
     """
     record.exc_info = record.exc_text = None
     if record.name.startswith(QUOTING_LOGGER) and record.levelno >= logging.WARNING:
-        record.msg, record.args = str(record.msg).split("\n", 1)[0].split("%", 1)[0], ()
+        record.msg, record.args = first_words(record.msg), ()
     return True
+
+
+def first_words(message: object) -> str:
+    """Return the first line that says something, up to where a value would stand."""
+    return str(message).strip().split("\n", 1)[0].split("%", 1)[0]
 
 
 def mask_addresses(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

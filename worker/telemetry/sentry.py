@@ -14,6 +14,7 @@ from sentry_sdk.types import Event, Hint
 
 from compliance.errors import ComplianceError
 from compliance.settings import Settings
+from worker.telemetry.logs import first_words
 
 EVENT_FIELDS = (
     "event_id",
@@ -107,7 +108,7 @@ def scrub(event: Event, hint: Hint) -> Event | None:
         return kept | {"logentry": {"message": name}, "fingerprint": [name, str(line.get("kind", ""))]}  # type: ignore[no-any-return]  # an event is a mapping
     entry: Mapping[str, Any] = event.get("logentry") or {}
     if entry:
-        kept["logentry"] = {"message": str(entry.get("message", "")).split("\n", 1)[0].split("%", 1)[0]}
+        kept["logentry"] = {"message": first_words(entry.get("message", ""))}
     exceptions = (event.get("exception") or {}).get("values") or []
     if exceptions:
         kept["exception"] = {"values": [_scrub_exception(exception) for exception in exceptions]}
