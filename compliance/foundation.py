@@ -27,7 +27,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
             name="ix_job_waiting",
             partialFilterExpression=WAITING,
         ),
-        IndexModel([("published_at", ASCENDING)], name="ix_job_ring", partialFilterExpression=WAITING),
+        IndexModel([("ring_at", ASCENDING)], name="ix_job_ring", partialFilterExpression=WAITING),
         IndexModel(
             [("locks", ASCENDING)],
             name="ix_job_lock_waiting",

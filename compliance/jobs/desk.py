@@ -62,7 +62,7 @@ class Desk:
         return sorted(counts, key=lambda count: (count.kind, count.state))
 
     def retry(self, request_id: RequestId, *, session: Session) -> None:
-        """Queue a parked job again, in the transaction of *session*; it starts with a clean count of attempts.
+        """Queue a parked job again, in the transaction of *session*; attempts and rings count from nought.
 
         Raises:
             UnknownName: When it is not parked.
@@ -72,6 +72,8 @@ class Desk:
             "attempts": 0,
             "takeovers": 0,
             "run_at": None,
+            "ring_at": None,
+            "rings": 0,
             "asked": None,
             "finished_at": None,
             "updated_at": "$$NOW",

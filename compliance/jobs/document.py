@@ -6,7 +6,7 @@ Document shape (``<app>_compliance.jobs``)::
      priority: int, deadline: date | null, trace_id: str | null,
      locks: [str],                        only where there are any; while it runs no other job has one of them
      attempts: int, takeovers: int, fence: int, lease: {owner: str, until: date} | null,
-     run_at: date | null, published_at: date | null, rings: int, asked: "cancel" | "park" | null,
+     run_at: date | null, ring_at: date | null, rings: int, asked: "cancel" | "park" | null,
      checkpoint: object, result: object | null, result_digest: str | null,
      error: {code: str, message: str} | null,
      created_at: date, updated_at: date, finished_at: date | null,
@@ -52,7 +52,7 @@ def new_document(
         "fence": 0,
         "lease": None,
         "run_at": None,
-        "published_at": None,
+        "ring_at": None,
         "rings": 0,
         "asked": None,
         "checkpoint": {},

@@ -7,7 +7,7 @@ worker with a wrong clock does no harm. ``compliance.jobs.desk`` has what people
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pymongo
@@ -24,7 +24,8 @@ JOBS = "jobs"
 # The transaction of a worker that was killed keeps its documents until the server gives it up (up to 90 s by default);
 # nobody else shall stand still for that long.
 CLAIM_LIMIT = timedelta(seconds=10)
-MOST_DOUBLINGS = 5
+LONGEST_SILENCE = timedelta(minutes=5)  # between two rings for one job: a broker that lost its data tells nobody
+MOST_DOUBLINGS = 10
 NOTE_LIMIT = timedelta(seconds=2)
 
 
@@ -101,7 +102,7 @@ class Ledger:
                                 "fence": {"$add": ["$fence", 1]},
                                 "attempts": {"$add": ["$attempts", 1]},
                                 "takeovers": {"$add": ["$takeovers", {"$cond": [_was_abandoned(), 1, 0]}]},
-                                "published_at": None,
+                                "ring_at": None,
                                 "rings": 0,
                                 "updated_at": "$$NOW",
                             }
@@ -185,6 +186,7 @@ class Ledger:
                             "state": State.QUEUED.value,
                             "lease": None,
                             "run_at": _after(delay),
+                            "ring_at": _after(delay),
                             "error": dict(error) if error else None,
                             "updated_at": "$$NOW",
                         }
@@ -215,46 +217,50 @@ class Ledger:
         """Return up to *limit* jobs that could run and that nobody works on, and note that they are being published.
 
         A job that was published less than *again_after* ago and is still waiting is not returned: its message is on
-        the way, and a busy queue must not fill with repeats. The pause doubles with every ring, up to 32 times, so that
-        a queue without a worker stays small. A job whose worker vanished is rung for six times as often: its message
-        may be lost with it. What cannot be noted in time is rung for once more.
+        the way, and a busy queue must not fill with repeats. The pause doubles with every ring, up to five minutes. A
+        job whose worker vanished is rung for six times as often: its message may be lost with it. What cannot be noted
+        in time is rung for once more.
         """
         with driver_errors():
             now = self.databases.server_time()
+            # By index, so that those that are quiet cost nothing however many they are; null comes before any time.
+            is_quiet_no_more = {"ring_at": {"$not": {"$gt": now}}}
             abandoned = self._ring(
-                {"state": State.RUNNING.value, "lease.until": {"$lt": now}, **_quiet(now, again_after / 6)},
+                {"state": State.RUNNING.value, "lease.until": {"$lt": now}, **is_quiet_no_more},
                 ("lease.until", ASCENDING),
                 limit,
+                again_after / 6,
             )
             waiting = self._ring(
-                {"state": State.QUEUED.value, "run_at": {"$not": {"$gt": now}}, **_quiet(now, again_after)},
-                ("published_at", ASCENDING),
+                {"state": State.QUEUED.value, **is_quiet_no_more},
+                ("ring_at", ASCENDING),
                 limit - len(abandoned),
+                again_after,
             )
         due = abandoned + waiting
         return sorted(due, key=lambda job: (-job.terms.priority, job.created_at))
 
-    def _ring(self, query: Document, order: tuple[str, int], limit: int) -> list[Job]:
+    def _ring(self, query: Document, order: tuple[str, int], limit: int, pause: timedelta) -> list[Job]:
         due = [from_document(stored) for stored in self.jobs.find(query).sort([order]).limit(limit)] if limit else []
         if due:
             ids = [job.request_id for job in due]
             with suppress(ExecutionTimeout, NetworkTimeout), pymongo.timeout(NOTE_LIMIT.total_seconds()):
-                rung = {"published_at": "$$NOW", "rings": {"$add": ["$rings", 1]}}
+                rung = {"ring_at": {"$add": ["$$NOW", _silence(pause)]}, "rings": {"$add": ["$rings", 1]}}
                 self.jobs.update_many({"_id": {"$in": ids}}, [{"$set": rung}])
         return due
 
 
 def _after(delay: timedelta) -> Document:
-    return {"$add": ["$$NOW", round(delay.total_seconds() * 1000)]}
+    return {"$add": ["$$NOW", _milliseconds(delay)]}
 
 
-def _quiet(now: datetime, pause: timedelta) -> Document:
-    doubled = {"$pow": [2, {"$min": [{"$max": [{"$subtract": ["$rings", 1]}, 0]}, MOST_DOUBLINGS]}]}
-    since = {"$subtract": [now, {"$multiply": [round(pause.total_seconds() * 1000), doubled]}]}
-    return {
-        "$or": [{"published_at": None}, {"published_at": {"$lt": now - pause}}],  # by index; the next line is exact
-        "$expr": {"$lt": ["$published_at", since]},
-    }
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
+
+
+def _silence(pause: timedelta) -> Document:
+    doubled = {"$multiply": [_milliseconds(pause), {"$pow": [2, {"$min": ["$rings", MOST_DOUBLINGS]}]}]}
+    return {"$min": [doubled, _milliseconds(LONGEST_SILENCE)]}
 
 
 def _is_due() -> Document:

@@ -14,17 +14,19 @@ from waiting import wait_until
 from compliance.audit.entry import Entry
 from compliance.errors import LeaseLost, RequestConflict, StoreUnavailable
 from compliance.jobs import ledger
-from compliance.jobs.job import RequestId, State
+from compliance.jobs.document import new_document
+from compliance.jobs.job import Ask, RequestId, State
 from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Outcome, Run, Stopped, heartbeat
 from compliance.mongo import Session
+from worker import desk
 from worker.due import take_turn
 from worker.intake import submit
 from worker.resume import sweep
 from worker.tasks import JOBS
 
 ID = RequestId("r-1")
-A_MINUTE_EARLIER: dict[str, Any] = {"$subtract": ["$published_at", 60_100]}
+A_MINUTE_EARLIER: dict[str, Any] = {"$subtract": ["$ring_at", 60_100]}
 LONG, SHORT = timedelta(minutes=1), timedelta(milliseconds=200)
 
 
@@ -153,17 +155,55 @@ def test_the_sweeper_rings_once_for_what_nobody_works_on(deployment: Deployment)
     assert [job.request_id for job in deployment.published] == ["waiting"]
 
 
-def test_the_pause_between_rings_doubles_so_that_a_queue_without_a_worker_stays_small(deployment: Deployment) -> None:
+def test_the_pause_between_rings_doubles_to_five_minutes(deployment: Deployment) -> None:
     record(deployment)
+
+    assert rung_in(deployment, minutes=20) == [0, 1, 3, 7, 12, 17]
+
+
+def rung_in(deployment: Deployment, *, minutes: int) -> list[int]:
+    """The minutes at which a sweep rings for what waits."""
     jobs = deployment.admin.compliance["jobs"]
     rung = []
-    for minute in range(70):
-        jobs.update_many({"published_at": {"$ne": None}}, [{"$set": {"published_at": A_MINUTE_EARLIER}}])
+    for minute in range(minutes):
+        jobs.update_many({"ring_at": {"$ne": None}}, [{"$set": {"ring_at": A_MINUTE_EARLIER}}])
         if sweep(deployment.services()):
             rung.append(minute)
+    return rung
 
-    assert len(rung) <= 8
-    assert rung[:3] == [0, 1, 3]
+
+def test_a_job_that_a_person_tries_again_is_rung_for_as_if_it_were_new(deployment: Deployment) -> None:
+    job = submit(JOBS["audit.verify"], {}, request_id=ID, origin="test", services=deployment.services())
+    rung_in(deployment, minutes=8)
+    desk.ask(job, Ask.PARK, deployment.services(), actor="test")
+    desk.retry(job, deployment.services(), actor="test")
+
+    assert rung_in(deployment, minutes=4) == [0, 1, 3]
+
+
+def test_a_job_that_is_handed_back_is_not_rung_for_before_it_is_due(deployment: Deployment) -> None:
+    record(deployment)
+    run = run_of(deployment, "w", LONG)
+    run.ledger.hand_back(run.claim, delay=LONG)
+    early = sweep(deployment.services())
+    run.ledger.jobs.update_one({"_id": ID}, [{"$set": {"ring_at": A_MINUTE_EARLIER}}])
+
+    assert (early, sweep(deployment.services())) == (0, 1)
+
+
+def test_a_sweep_looks_at_no_job_that_is_quiet(deployment: Deployment) -> None:
+    jobs = deployment.admin.compliance["jobs"]
+    kept = new_document(ID, kind="audit.verify", payload={}, origin="test", now=deployment.services().clock.now())
+    later = kept["created_at"] + timedelta(hours=1)
+    jobs.insert_many([kept | {"_id": f"quiet-{number}", "ring_at": later, "rings": 3} for number in range(200)])
+    jobs.insert_one(kept)
+    deployment.admin.compliance.command("profile", 2)
+    found = deployment.services().ledger.take_due(limit=500, again_after=LONG)
+    deployment.admin.compliance.command("profile", 0)
+    looks = deployment.admin.compliance["system.profile"].find({"op": "query", "ns": jobs.full_name})
+
+    assert [job.request_id for job in found] == [ID]
+    assert sum(look["docsExamined"] for look in looks) == 1
 
 
 def test_one_sweep_in_half_an_interval_is_enough(deployment: Deployment) -> None:
