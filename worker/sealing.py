@@ -14,11 +14,13 @@ from compliance.audit.guard import Guard
 from compliance.audit.incident import Incident, Kind
 from compliance.audit.keys import SigningKey
 from compliance.audit.sealer import Sealer
+from compliance.audit.seals import Seals
 from compliance.errors import IntegrityError
 from compliance.mongo import Document
 from compliance.roles import AUDIT_LOG
 from worker.addresses import Addresses
 from worker.alarm import Alarm
+from worker.anchors import AnchorLoop, load_anchors
 from worker.services import Services
 from worker.telemetry import metrics
 
@@ -44,6 +46,25 @@ def build_sealing(addresses: Addresses, services: Services) -> "Sealing":
         services=services,
         key=addresses.log_key(),
         guard=Guard(addresses.seal_guard()),
+        alarm=lambda incident: alarm.ring([incident]),
+    )
+
+
+def build_anchors(services: Services) -> AnchorLoop | None:
+    """Return what brings the checkpoints of *services* elsewhere, None where the settings name no place.
+
+    Raises:
+        ConfigurationError: When a place is described wrongly.
+    """
+    path = services.settings.anchors
+    if path is None:
+        return None
+    alarm = Alarm(services.databases)
+    return AnchorLoop(
+        places=load_anchors(path, clock=services.clock),
+        store=Seals(services.databases),
+        policy=services.trust.policy,
+        clock=services.clock,
         alarm=lambda incident: alarm.ring([incident]),
     )
 

@@ -20,6 +20,7 @@ from compliance.errors import DuplicateEntry, ResumeTokenLost, StepRefused, Stor
 from compliance.jobs.job import Job, Prefix
 from compliance.mongo import Db, Document, Session, translate
 from compliance.roles import OUTBOX
+from worker.anchors import AnchorLoop
 from worker.intake import submit
 from worker.liveness import Chorus, Heartbeat
 from worker.outbox import Outbox
@@ -41,6 +42,7 @@ PAUSE = timedelta(seconds=1)
 REFUSED_LIMIT = timedelta(minutes=1)
 HISTORY_LOST = (286, 280)
 BASELINE = {"cause": "change"}
+ANCHORS = "anchors"
 
 
 def watch_all(
@@ -50,6 +52,7 @@ def watch_all(
     heartbeat: Heartbeat | None = None,
     ages: TokenAges | None = None,
     sealing: Sealing | None = None,
+    anchors: AnchorLoop | None = None,
 ) -> None:
     """Follow every source of the data map, the outbox and the audit database, each in a thread, until asked to stop.
 
@@ -59,6 +62,7 @@ def watch_all(
         heartbeat: Beats while every stream is read.
         ages: Told when a stream saves its token.
         sealing: What seals the audit log, where this watcher does.
+        anchors: What brings checkpoints elsewhere; a place that is slow silences no heartbeat.
 
     Raises:
         ComplianceError: What one of them could not recover from; the others are stopped.
@@ -76,13 +80,15 @@ def watch_all(
     outbox = Outbox(services, on_read=lambda: chorus.hear(OUTBOX))
     tamper = TamperWatch(services, ends, lambda: chorus.hear(AUDIT), lambda: mark(AUDIT))
     mark(AUDIT)
-    with ThreadPoolExecutor(len(watchers) + len(others)) as pool:
+    with ThreadPoolExecutor(len(watchers) + len(others) + 1) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
         running.append(pool.submit(persevere, OUTBOX, lambda: outbox.follow(ends), services.clock, ends))
         running.append(pool.submit(persevere, AUDIT, tamper.follow, services.clock, ends))
         if sealing is not None:
             sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
             running.append(pool.submit(persevere, SEALER, lambda: sealer.follow(ends), services.clock, ends))
+        if anchors is not None:
+            running.append(pool.submit(persevere, ANCHORS, lambda: anchors.follow(ends), services.clock, ends))
         for ended in as_completed(running):
             if ended.exception() is not None:
                 failed.set()

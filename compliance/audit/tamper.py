@@ -12,8 +12,8 @@ from typing import Any
 
 from compliance.audit.incident import Incident, Kind
 from compliance.audit.schema import INDEXES, VALIDATORS
-from compliance.audit.trust import Trust
 from compliance.audit.signed import find_fault
+from compliance.audit.trust import Trust
 from compliance.mongo import Document
 from compliance.roles import AUDIT_LOG
 

@@ -17,7 +17,7 @@ from compliance.settings import Settings
 from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
 from worker.liveness import Heartbeat
-from worker.sealing import build_sealing
+from worker.sealing import build_anchors, build_sealing
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging, configure_sentry
 from worker.telemetry.exposition import serve_watcher
@@ -62,11 +62,11 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
         configure_sentry(settings)
         refuse_excess(find_login(services.databases))
         heartbeat, ages = Heartbeat(settings.heartbeat_file), TokenAges()
-        sealing = build_sealing(found.addresses(env), services)
+        sealing, anchors = build_sealing(found.addresses(env), services), build_anchors(services)
         heartbeat.begin()
         try:
             with _served(settings, LedgerCollector(services.databases, JOBS), ages):
-                watch_all(services, stop.is_set, heartbeat=heartbeat, ages=ages, sealing=sealing)
+                watch_all(services, stop.is_set, heartbeat=heartbeat, ages=ages, sealing=sealing, anchors=anchors)
         finally:
             heartbeat.end()
 
