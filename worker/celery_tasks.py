@@ -15,7 +15,7 @@ from celery.worker.request import Request
 from compliance.errors import ComplianceError, InvalidPayload, TransientError
 from compliance.jobs.job import to_request_id
 from worker import consumer
-from worker.doorbell import HIDDEN
+from worker.doorbell import HIDDEN, RECORDED
 from worker.envelope import LONGEST_PUT_OFF_SECONDS, PUT_OFF
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind
@@ -30,7 +30,7 @@ from worker.telemetry import report_error
 log = structlog.get_logger(__name__)
 
 TRACEPARENT = "traceparent"
-KEPT_HEADERS = (TRACEPARENT, consumer.FAULT, SERVICE, TIMESTAMP, SIGNATURE)
+KEPT_HEADERS = (TRACEPARENT, consumer.FAULT, RECORDED, SERVICE, TIMESTAMP, SIGNATURE)
 
 
 class HiddenRequest(Request):
@@ -98,7 +98,7 @@ def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
             request_id=request_id,
             message_id=str(self.request.id),
             traceparent=_text(self.request.get(TRACEPARENT)),
-            is_repeat=bool((self.request.delivery_info or {}).get("redelivered")),
+            is_repeat=bool((self.request.delivery_info or {}).get("redelivered") or self.request.get(RECORDED)),
             fault=consumer.fault_text(self.request.get(consumer.FAULT)),
             seal=read_seal(self.request.__dict__),
         )

@@ -12,6 +12,9 @@ from worker.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 HIDDEN = "<hidden>"  # shown in place of arguments
+RECORDED = (
+    "compliance_recorded"  # header of a message whose job is in the ledger; who sets it without one gains nothing
+)
 
 
 def publisher(app: Celery) -> Callable[[Job], None]:
@@ -26,6 +29,7 @@ def publisher(app: Celery) -> Callable[[Job], None]:
                 queue=kind.queue,
                 argsrepr=HIDDEN,
                 kwargsrepr=HIDDEN,
+                headers={RECORDED: True},
                 retry=False,
             )
         except Exception as error:  # noqa: BLE001 - any error of the broker's client

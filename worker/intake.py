@@ -56,7 +56,7 @@ class Message:
         message_id: The broker's, for the note of a refusal where the request id cannot be kept.
         origin: Which way it came, see ``Job``.
         traceparent: The W3C Trace Context header of the sender, if any.
-        is_repeat: Whether the broker delivered it before.
+        is_repeat: Whether its job may be recorded: the broker delivered it before, or it only rings.
         fault: Why it cannot be read, where it could not.
         seal: What its sender says about itself.
     """
@@ -264,6 +264,7 @@ def _rung(message: Message, services: Services) -> Job | None:
 
 def _carry_out_at_once(message: Message, admitted: Admitted, services: Services) -> bool:
     # A message that was delivered before may have killed its worker: it is recorded first, so that this is counted.
+    # Where the job is recorded, a transaction that inserts it must fail.
     if not message.kind.is_small or message.is_repeat:
         return False
     return carry_out_at_once(message.kind, admitted.document, services)

@@ -26,7 +26,7 @@ from worker.app import create_app, refuse_unknown_tasks
 from worker.celery_tasks import HiddenRequest, JobCrashed
 from worker.client import sign
 from worker.consumer import FAULT, REFUSE, CarefulConsumer
-from worker.doorbell import HIDDEN, publisher
+from worker.doorbell import HIDDEN, RECORDED, publisher
 from worker.envelope import PUT_OFF, fault_of
 from worker.refusal import UNKNOWN
 from worker.resume import TASK as SWEEP
@@ -155,6 +155,25 @@ def test_a_doorbell_rings_on_the_queue_of_its_kind_with_the_request_id(app: Cele
     assert message.headers["task"] == "compliance.erasure.request"
     assert message.payload[1] == {"subject_id": "65f000000000000000000001", "request_id": "r-1"}
     assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == (HIDDEN, HIDDEN)
+    assert message.headers[RECORDED] is True
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_repeat"),
+    [({}, False), ({RECORDED: True}, True), ({"delivery_info": {"redelivered": True}}, True)],
+    ids=str,
+)
+def test_a_message_that_only_rings_is_no_new_one(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any], *, is_repeat: bool
+) -> None:
+    receive = Mock()
+    monkeypatch.setattr(celery_tasks, "receive", receive)
+    task = app.tasks["compliance.audit.verify"]
+    task.push_request(id="celery-id", called_directly=False, args=(), kwargs={}, **request_)
+    task.run()
+    task.pop_request()
+
+    assert receive.call_args.args[0].is_repeat is is_repeat
 
 
 def test_what_our_own_processes_send_has_no_fault(app: Celery) -> None:
