@@ -122,7 +122,8 @@ class Outbox:
                 self.services.publish(found)
             else:
                 metrics.REFUSED.inc(found.kind)
-                log.warning("message.refused", kind=found.kind, error=type(found.error).__name__)
+                error = type(found.error).__name__
+                log.warning("message.refused", kind=found.kind, request_id=found.request_id, error=error)
 
     def _is_waiting(self) -> bool:
         """Cheap, for most bells of a burst ring for what was taken already."""

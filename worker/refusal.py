@@ -59,12 +59,12 @@ def leave(refusal: Refusal, services: Services) -> None:
     Raises:
         TransientError: While nothing can be recorded.
     """
-    log.warning("message.refused", kind=refusal.kind, error=type(refusal.error).__name__)
+    log.warning("message.refused", kind=refusal.kind, request_id=refusal.request_id, error=type(refusal.error).__name__)
     metrics.REFUSED.inc(refusal.kind)
     try:
         services.databases.transact(lambda session: refusal.record(services, session))
     except DuplicateEntry:
-        log.info("message.refused_before", kind=refusal.kind)
+        log.info("message.refused_before", kind=refusal.kind, request_id=refusal.request_id)
 
 
 def refuse_no_job(error: ComplianceError, request_id: str, *, message_id: str, services: Services) -> None:

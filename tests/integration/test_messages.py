@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from deployment import Deployment
+from structlog.testing import capture_logs
 from waiting import wait_until
 
 from compliance.errors import InvalidPayload
 from compliance.jobs.job import Prefix, RequestId
+from compliance.roles import Role
 from worker.attempt import MAX_TAKEOVERS
 from worker.intake import Message, receive, submit
+from worker.outbox import Outbox
 from worker.tasks import JOBS
 
 SECRET = "ann.lee@example.org"
@@ -89,6 +92,17 @@ def test_the_note_about_a_wrong_request_id_stands_under_the_id_of_the_message(de
         receive(wrong, services=deployment.services())
 
     assert {note["_id"] for note in deployment.admin.compliance["jobs"].find({"refused": True})} == {"m-0", "m-12"}
+
+
+def test_the_log_names_the_note_of_a_refused_message(deployment: Deployment) -> None:
+    wrong = [message("audit.verify", {"all": True}), replace(message("audit.verify", {}, SECRET), message_id="m-1")]
+    deployment.admin.compliance["outbox"].insert_one({"task": "compliance.nothing", "request_id": "r-2"})
+    with capture_logs() as logs:
+        for item in wrong:
+            receive(item, services=deployment.services())
+        Outbox(deployment.services(Role.SEALER)).drain()
+
+    assert [line["request_id"] for line in logs if line["event"] == "message.refused"] == ["r-1", "m-1", "r-2"]
 
 
 def test_a_refused_message_never_touches_the_job_of_the_same_id(deployment: Deployment) -> None:
