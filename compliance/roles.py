@@ -84,6 +84,7 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
                 _allow(audit, AUDIT_LOG, "insert"),  # a wrong document of the outbox is refused with its entry
                 _allow(audit, "", "listCollections", "listIndexes"),
                 *(_allow(audit, name, "insert") for name in SEAL),
+                _allow("local", "oplog.rs", "find"),  # what change streams do not show
                 _allow(own, "jobs", "find", "insert", "update"),
                 _allow(own, "watch_tokens", "find", "insert", "update"),
                 _allow(own, OUTBOX, "find", "remove"),

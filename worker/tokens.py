@@ -2,7 +2,7 @@
 
 Document shape (``watch_tokens``)::
 
-    {_id: <database, or "oplog">, token: object, updated_at: date}
+    {_id: <database, or "local.oplog.rs">, token: object, updated_at: date}
 """
 
 from collections.abc import Mapping

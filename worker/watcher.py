@@ -23,6 +23,7 @@ from compliance.roles import OUTBOX
 from worker.anchors import AnchorLoop
 from worker.intake import submit
 from worker.liveness import Chorus, Heartbeat
+from worker.oplog import OPLOG, OplogWatch
 from worker.outbox import Outbox
 from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.sealing import SEALER, Sealing
@@ -73,17 +74,20 @@ def watch_all(
         return should_stop() or failed.is_set()
 
     followed = sources(services.data_map)
-    others = (OUTBOX, AUDIT, *((SEALER,) if sealing else ()))
+    others = (OUTBOX, AUDIT, OPLOG, *((SEALER,) if sealing else ()))
     chorus = Chorus(heartbeat or Heartbeat(None), (*others, *(source.database for source in followed)))
     mark = (ages or TokenAges()).mark
     watchers = [Watcher(services, source, ends, chorus.hear, mark) for source in followed]
     outbox = Outbox(services, on_read=lambda: chorus.hear(OUTBOX))
     tamper = TamperWatch(services, ends, lambda: chorus.hear(AUDIT), lambda: mark(AUDIT))
-    mark(AUDIT)
+    oplog = OplogWatch(services, ends, lambda: chorus.hear(OPLOG), lambda: mark(OPLOG))
+    for name in (AUDIT, OPLOG):
+        mark(name)
     with ThreadPoolExecutor(len(watchers) + len(others) + 1) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
         running.append(pool.submit(persevere, OUTBOX, lambda: outbox.follow(ends), services.clock, ends))
         running.append(pool.submit(persevere, AUDIT, tamper.follow, services.clock, ends))
+        running.append(pool.submit(persevere, OPLOG, oplog.follow, services.clock, ends))
         if sealing is not None:
             sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
             running.append(pool.submit(persevere, SEALER, lambda: sealer.follow(ends), services.clock, ends))

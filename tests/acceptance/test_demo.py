@@ -1,5 +1,6 @@
 """``compliance demo`` as a newcomer runs it: twice, on a machine whose own servers it must not reach."""
 
+import json
 import os
 import re
 import subprocess
@@ -78,6 +79,7 @@ def assert_true(shown: str) -> None:
     assert re.search(r"before +granted\n +after +withdrawn\n +events +1\n", shown)
     assert len(re.findall(r"^ +\d+ found, such as", shown, re.MULTILINE)) == 4
     assert re.search(r"one entry changed: \d+ entries read, MODIFIED", shown)
+    assert re.search(r"the alarm of the watcher: MODIFIED", shown)
     assert re.search(r"put back: \d+ entries read, nothing wrong", shown)
 
 
@@ -88,6 +90,8 @@ def assert_discreet(shown: str, *, logs: Path) -> None:
     written = {path.name: path.read_text(errors="replace") for path in logs.iterdir()}
 
     assert {"worker.log", "watcher.log", "beat.log", "flower.log"} <= set(written)
+    rung = [line for line in written["watcher.log"].splitlines() if "audit.incident" in line]
+    assert {json.loads(line)["kind"] for line in rung} == {"MODIFIED"}
     for value in person.groups():
         assert [name for name, text in written.items() if value.casefold() in text.casefold()] == []
         assert value not in shown.partition(CHAPTERS[1])[2]

@@ -1,7 +1,5 @@
 """Whatever root does to the audit database is an incident within a second; what our processes do is none."""
 
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +10,7 @@ from bson import ObjectId
 from deployment import Deployment
 from ordinary import NOON, ordinary_load
 from signing import TRUST, WRITER_KEY, a_writer, signed
+from tampering import MARK, an_entry, following, incidents, kinds, sentences, wait_for_mark
 from waiting import wait_until
 
 from compliance.audit.entry import Entry
@@ -25,51 +24,14 @@ from compliance.mongo import Databases, Document, Session
 from compliance.provision import ensure_audit_log
 from compliance.roles import AUDIT_LOG, CHECKPOINTS, COSIGNATURES, INCIDENTS, TILES, Role
 from worker.tamper import TamperWatch
-from worker.watcher import persevere
 
 Tampering = Callable[[Databases], object]
-MARK = "mark_"
-PEOPLE = [ObjectId() for _ in range(4)]
 
 
 @contextmanager
 def watching(deployment: Deployment) -> Iterator[None]:
-    """Follow the audit database for the block."""
-    stop, reads = threading.Event(), Counter[str]()
-    services = deployment.services(Role.SEALER)
-    watch = TamperWatch(services, stop.is_set, on_read=lambda: reads.update(["read"]))
-    thread = threading.Thread(target=persevere, args=("audit", watch.follow, services.clock, stop.is_set))
-    thread.start()
-    try:
-        wait_until(lambda: reads["read"] > 0, timeout=20, what="the stream is read")
+    with following(deployment, TamperWatch):
         yield
-    finally:
-        stop.set()
-        thread.join(20)
-    assert not thread.is_alive()
-
-
-def incidents(deployment: Deployment) -> list[Document]:
-    """What was kept, without the marks of `settle`."""
-    return list(deployment.admin.audit[INCIDENTS].find({"what": {"$not": {"$regex": MARK}}}))
-
-
-def kinds(deployment: Deployment) -> list[str]:
-    return sorted(found["kind"] for found in incidents(deployment))
-
-
-def an_entry(deployment: Deployment, number: int = 0) -> str:
-    """Record something as a worker does; return the id of the entry."""
-    entry = Entry(
-        event=f"e-{number}",
-        entity_type="user",
-        entity_id=PEOPLE[number],
-        action="consent.granted",
-        created_at=deployment.services().clock.now(),
-        performed_by="test",
-    )
-    services = deployment.services()
-    return services.databases.transact(lambda session: services.log.append(entry, session=session))
 
 
 def an_id(databases: Databases) -> str:
@@ -176,7 +138,7 @@ TAMPERING: dict[str, tuple[Tampering, list[Kind]]] = {
 def filled(empty: Deployment) -> Deployment:
     """A database with three entries, and no migration: the collection of tokens is made by the first token."""
     for number in range(3):
-        an_entry(empty, number)
+        an_entry(empty, f"e-{number}")
     return empty
 
 
@@ -184,7 +146,7 @@ def filled(empty: Deployment) -> Deployment:
 def test_tampering_is_an_incident_within_a_second(filled: Deployment, name: str) -> None:
     tamper, expected = TAMPERING[name]
     with watching(filled):
-        an_entry(filled, 3)
+        an_entry(filled, "e-3")
         tamper(filled.admin)
         wait_until(lambda: len(incidents(filled)) >= len(expected), timeout=1, what="an incident is kept")
         settle(filled)
@@ -196,8 +158,7 @@ def settle(deployment: Deployment) -> None:
     """Return when the stream has passed what was done so far: a collection that was made now has been seen."""
     name = f"{MARK}{ObjectId()}"
     deployment.admin.audit.create_collection(name)
-    kept = deployment.admin.audit[INCIDENTS]
-    wait_until(lambda: kept.find_one({"what": {"$regex": name}}) is not None, timeout=20, what="the mark is seen")
+    wait_for_mark(deployment, name)
 
 
 def test_the_audit_database_is_dropped_and_the_alarm_goes_on(filled: Deployment) -> None:
@@ -206,15 +167,11 @@ def test_the_audit_database_is_dropped_and_the_alarm_goes_on(filled: Deployment)
         expected = {f"{name} was dropped" for name in VALIDATORS} | {"the database was dropped"}
         wait_until(lambda: expected <= sentences(filled), timeout=5, what="every drop is kept")
         ensure_audit_log(filled.admin)
-        an_entry(filled, 3)
+        an_entry(filled, "e-3")
         an_update(filled.admin)
         wait_until(lambda: "MODIFIED" in kinds(filled), timeout=5, what="the stream came back")
 
     assert set(kinds(filled)) == {"DROPPED", "SCHEMA-CHANGED", "MODIFIED"}
-
-
-def sentences(deployment: Deployment) -> set[str]:
-    return {found["what"] for found in incidents(deployment)}
 
 
 def test_what_happens_while_nobody_watches_is_seen_on_return(filled: Deployment) -> None:

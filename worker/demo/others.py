@@ -9,7 +9,7 @@ from compliance.audit.verification import Report, verify_log
 from compliance.consent.ledger import CONSENT, EVENTS
 from compliance.errors import ComplianceError, IntegrityError
 from compliance.mongo import Databases, Document, driver_errors, open_client
-from compliance.roles import AUDIT_LOG
+from compliance.roles import AUDIT_LOG, INCIDENTS
 from compliance.transfer.manifest import read_manifest
 from worker.demo.stage import Stage
 
@@ -131,14 +131,23 @@ def prove(stage: Stage) -> None:
             raise IntegrityError("the erasure left no entry of its completion")
         log.update_one({"_id": entry["_id"]}, {"$set": {"performed_by": "nobody"}})
         tampered = _verify(stage)
+        alarm = stage.wait(lambda: _incident(stage, entry["_id"]), what="the alarm")
         log.replace_one({"_id": entry["_id"]}, entry)
     if tampered.is_ok:
         raise IntegrityError("a changed entry was not found")
     stage.show.point(_verdict("one entry changed", tampered))
+    stage.show.point(f"the alarm of the watcher: {alarm}")
     restored = _verify(stage)
     if not restored.is_ok:
         raise IntegrityError(f"the audit log is not whole: {restored.findings[0]}")
     stage.show.point(_verdict("put back", restored))
+
+
+def _incident(stage: Stage, entry_id: str) -> str | None:
+    """Return what the watcher kept of the change, None while it has not."""
+    with driver_errors():
+        found = stage.auditor.audit[INCIDENTS].find_one({"what": {"$regex": entry_id}})
+    return f"{found['kind']}, {found['what']}" if found else None
 
 
 def _verify(stage: Stage) -> Report:

@@ -5,8 +5,7 @@ from datetime import datetime
 from threading import Event
 
 from compliance.clock import Clock, SystemClock
-from compliance.mongo import driver_errors
-from compliance.roles import Role
+from compliance.mongo import Databases, driver_errors, open_client
 from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.demo import erasure, others
@@ -15,7 +14,6 @@ from worker.demo.show import Show
 from worker.demo.stage import Stage, clear_home, open_stage, own_environ, own_settings
 from worker.embedded import resolve_home
 from worker.embedded.ports import pick_port
-from worker.services import connect
 from worker.tokens import TOKENS
 from worker.up import System, running_system
 
@@ -70,9 +68,9 @@ def run_demo(
 
 def _fill(system: System, show: Show, *, seed: int, moment: datetime) -> Seeded:
     seeded = seed_documents(seed, moment=moment)
-    databases = connect(system.addresses, Role.MIGRATOR, app_name="compliance-demo")
-    with databases.client:
-        total = insert(seeded, databases)
+    # As the application: what a user of ours wrote without an audit entry would be an incident.
+    with open_client(system.addresses.admin_uri(), app_name="compliance-demo") as client:
+        total = insert(seeded, Databases(client, system.addresses.settings.mongodb_database))
     people = len(seeded.documents["users"])
     show.text(f"made up {people} people with {total:,} documents in {len(seeded.documents)} collections (seed {seed})")
     return seeded

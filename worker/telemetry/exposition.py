@@ -27,7 +27,7 @@ from worker.telemetry.folder import ProcessFolder
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 FOLDER = "compliance-worker-metrics-"
 KEPT = 0  # no process has this id
-STREAMS = ("app", "audit", "compliance", "outbox")
+STREAMS = ("app", "audit", "compliance", "oplog", "outbox")
 Stop = Callable[[], None]
 
 
