@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentry_sdk.transport import Transport
 
-from compliance.errors import LegalHoldActive, StoreUnavailable
+from compliance.errors import AuditTampered, LegalHoldActive, StoreUnavailable
 from compliance.jobs.job import Job, RequestId, State, Terms
 from compliance.settings import Settings
 from worker import telemetry
@@ -186,6 +186,15 @@ def test_our_error_lines_are_grouped_by_their_event_and_keep_their_fields_here(
     assert [event["logentry"] for event in events] == [{"message": "health.failed"}] * 2
     assert [event["fingerprint"] for event in events] == [["health.failed", ""]] * 2
     assert PERSON not in "".join(sentry.sent)
+
+
+def test_an_incident_is_one_fatal_event_grouped_by_its_kind(sentry: Caught, log_lines: io.StringIO) -> None:
+    structlog.get_logger("ours").critical("audit.incident", kind="DELETED", what="a document was deleted")
+    report_error(AuditTampered("DELETED"), kind="audit.incident/DELETED", request_id="none", level="fatal")
+    (event,) = sent(sentry)
+
+    assert event["level"] == "fatal"
+    assert event["fingerprint"] == ["audit.incident/DELETED", "AuditTampered"]
 
 
 MONITOR = Monitor(
