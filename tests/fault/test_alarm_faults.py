@@ -5,31 +5,47 @@ from pathlib import Path
 from deployment import Deployment
 from system import filled_system
 
-from compliance.audit.schema import VALIDATORS
 from compliance.roles import AUDIT_LOG, INCIDENTS
+from worker.oplog import PLACE_ID
 
 ACTS = 60
+HIDDEN = 30  # acts behind the first half are applied by hand, unseen by change streams
+
+
+def tamper(deployment: Deployment, act: int) -> None:
+    audit = deployment.admin.audit
+    entry = audit[AUDIT_LOG].find_one({})
+    assert entry is not None
+    if act < HIDDEN:
+        audit[AUDIT_LOG].update_one({"_id": entry["_id"]}, {"$set": {"performed_by": f"root-{act}"}})
+        return
+    change = {"$v": 2, "diff": {"u": {"performed_by": f"root-{act}"}}}
+    operation = {"op": "u", "ns": f"{audit.name}.{AUDIT_LOG}", "o2": {"_id": entry["_id"]}, "o": change}
+    deployment.admin.client.admin.command("applyOps", [operation])
 
 
 def test_a_watcher_that_is_killed_again_and_again_loses_and_repeats_no_incident(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     audit = deployment.admin.audit
-    log, kept = audit[AUDIT_LOG], audit[INCIDENTS]
+    kept, tokens = audit[INCIDENTS], deployment.admin.compliance["watch_tokens"]
     with filled_system(deployment, tmp_path) as system:
         (watcher,) = system.start("watcher").children
-        tokens = deployment.admin.compliance["watch_tokens"]
-        system.wait_for(lambda: tokens.find_one({"_id": audit.name}), "the watcher follows")
+        for stream in (audit.name, PLACE_ID):
+            system.wait_for(lambda stream=stream: tokens.find_one({"_id": stream}), f"{stream} is followed")
         for act in range(ACTS):
-            log.update_one({}, {"$set": {"performed_by": f"root-{act}"}})
-            if act in (ACTS // 3, 2 * ACTS // 3):
-                system.wait_for(lambda: kept.count_documents({}) > 0, "it is at work")
+            tamper(deployment, act)
+            if act in (HIDDEN // 2, HIDDEN + HIDDEN // 2):
+                kind = "MODIFIED" if act < HIDDEN else "APPLY-OPS"
+                system.wait_for(lambda kind=kind: kept.count_documents({"kind": kind}), "it is at work")
                 watcher.process.kill()
                 watcher.process.wait()
                 (watcher,) = system.start("watcher").children
-        system.wait_for(lambda: kept.count_documents({"kind": "MODIFIED"}) >= ACTS, "all are kept")
-        audit.create_collection("mark")  # behind all others: when it is seen, nothing is seen twice any more
-        system.wait_for(lambda: kept.count_documents({"kind": "CREATED"}) == 1, "the mark is seen")
+        hidden = ACTS - HIDDEN
+        tamper(deployment, 0)
+        tamper(deployment, HIDDEN)  # the last of each kind: when these are kept, nothing comes again
+        system.wait_for(lambda: kept.count_documents({"kind": "MODIFIED"}) > HIDDEN, "all that is shown is kept")
+        system.wait_for(lambda: kept.count_documents({"kind": "APPLY-OPS"}) > hidden, "all that is hidden is kept")
 
-    assert kept.count_documents({"kind": "MODIFIED"}) == ACTS
-    assert "mark" not in VALIDATORS
+    assert kept.count_documents({"kind": "MODIFIED"}) == HIDDEN + 1
+    assert kept.count_documents({"kind": "APPLY-OPS"}) == hidden + 1

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from deployment import Deployment
 from ordinary import NOON, ordinary_load
+from sealed import SealedLog
 from signing import TRUST, WRITER_KEY, a_writer, signed
 from tampering import MARK, an_entry, following, incidents, kinds, sentences, wait_for_mark
 from waiting import wait_until
@@ -318,9 +320,12 @@ def test_the_entry_of_an_earlier_pruning_serves_no_second_one(trusting: Deployme
     assert kinds(trusting) == ["DELETED", "DELETED"]
 
 
-def test_what_our_processes_do_is_no_incident(empty: Deployment) -> None:
+def test_what_our_processes_do_is_no_incident(empty: Deployment, tmp_path: Path) -> None:
+    sealed = SealedLog(empty, tmp_path / "guard.json")
     with watching(empty):
-        ordinary_load(empty)
+        with sealed.running():
+            ordinary_load(empty)
+            wait_until(lambda: sealed.size >= sealed.count(), timeout=30, what="all entries are sealed")
         settle(empty)
 
     assert incidents(empty) == []
