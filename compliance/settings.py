@@ -4,8 +4,9 @@ Every fault is reported at once and no value is ever printed.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -39,6 +40,13 @@ BROKER = r"^(redis|rediss|sentinel|amqp|amqps|memory)://.*"
 BROKER_EXAMPLE = "redis://:password@host:port/0"
 REDIS = ("redis", "rediss", "sentinel")
 DSN = r"^https?://[^@/]+@[^/]+/.+"
+OURS = "COMPLIANCE_"
+OF_COMPOSE = frozenset(f"{OURS}{role.name}_PASSWORD" for role in Role)  # what docker-compose.yml makes settings of
+# Kubernetes tells every process of a namespace where its services are, and one of them may begin with our name.
+SERVICE_LINK = re.compile(
+    r".*(_SERVICE_HOST|_SERVICE_PORT(_\w*)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_\w*)?)=|.*_PORT=[a-z]+://"
+)
+NEEDS_NO_FILE = ("production", "development")
 
 
 def _one_name(value: object) -> object:
@@ -212,21 +220,46 @@ def load_settings(
     does the same. The file ``<profile>.env`` in the working directory overrides both.
 
     Raises:
-        ConfigurationError: Naming every variable that is missing or wrong, never a value.
+        ConfigurationError: Naming every variable that is wrong or unknown, never a value.
     """
     names = tuple(str(field.alias) for field in Settings.model_fields.values())
+    given = {} if profile is None else _from_profile(profile, environ)
     values, unreadable = _from_files(_secret_files(names, environ, secrets_directory))
-    values |= {name: environ[name] for name in names if environ.get(name)}
-    if profile is not None:
-        values |= _from_profile(names, profile)
+    values |= {name: value for name, value in {**environ, **_filled(given)}.items() if name in names and value}
     faults = [f"{name}: {fault}" for name, fault in unreadable.items() if name not in values]
+    faults += _strange([*_links_left_out(environ), *given, *_file_names(secrets_directory)], names)
     try:
-        settings = Settings.model_validate({name: value for name, value in values.items() if value})
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
     if faults:
         raise ConfigurationError(f"these settings are wrong: {'; '.join(faults)}")
     return settings
+
+
+def _strange(given: Iterable[str], names: tuple[str, ...]) -> list[str]:
+    """Return what is wrong with names that look like ours and are not: misspelt, a setting would pass in silence."""
+    known = {*names, *(f"{name}_FILE" for name in names), *OF_COMPOSE}
+    strange = sorted({name for name in given if name.startswith(OURS)} - known)
+    return [f"{name}: there is no such setting{_suggestion(name, names)}" for name in strange]
+
+
+def _suggestion(name: str, names: tuple[str, ...]) -> str:
+    known = {known.removeprefix(OURS): known for known in names}  # compared by what tells them apart
+    near = get_close_matches(name.removeprefix(OURS).removesuffix("_FILE"), known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
+
+
+def _links_left_out(environ: Mapping[str, str]) -> list[str]:
+    return [name for name, value in environ.items() if not SERVICE_LINK.match(f"{name}={value}")]
+
+
+def _filled(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
+
+
+def _file_names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()] if directory.is_dir() else []
 
 
 def _secret_files(names: tuple[str, ...], environ: Mapping[str, str], directory: Path) -> dict[str, Path]:
@@ -245,14 +278,20 @@ def _from_files(files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, st
     return values, faults
 
 
-def _from_profile(names: tuple[str, ...], profile: str) -> dict[str, str]:
-    path = Path(f"{profile}.env")
+def _from_profile(profile: str, environ: Mapping[str, str]) -> dict[str, str | None]:
+    path, name = Path(f"{profile}.env"), str(_one_name(profile))
     if not re.fullmatch(r"[A-Za-z0-9_-]+", profile):
         raise ConfigurationError("--env takes the name of a profile: letters, digits, '-' and '_'")
     if not path.is_file():
+        said = environ.get("COMPLIANCE_ENV")
+        if name != _one_name(said) if said else name not in NEEDS_NO_FILE:
+            raise ConfigurationError(
+                f"--env {profile}: there is no {path} in this folder; where the variables are those of {profile}, set "
+                f"COMPLIANCE_ENV={profile}, too"
+            )
         return {"COMPLIANCE_ENV": profile}
     try:
         read = dotenv_values(path, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({type(error).__name__})") from None
-    return {"COMPLIANCE_ENV": profile} | {name: value for name, value in read.items() if name in names and value}
+    return {"COMPLIANCE_ENV": profile} | read

@@ -186,8 +186,24 @@ def test_a_profile_goes_over_the_environment(in_folder: Path, nowhere: Path) -> 
     assert settings.redis_url == SecretStr("redis://r")
 
 
-def test_a_profile_without_a_file_names_the_environment(in_folder: Path, nowhere: Path) -> None:
-    assert load_settings({}, profile="production", secrets_directory=nowhere).environment == "production"
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [("production", ""), ("prod", ""), ("development", ""), ("staging", "staging"), ("prod", "Production")],
+)
+def test_a_profile_without_a_file_names_the_environment(
+    profile: str, said: str, in_folder: Path, nowhere: Path
+) -> None:
+    settings = load_settings({"COMPLIANCE_ENV": said}, profile=profile, secrets_directory=nowhere)
+
+    assert settings.environment == {"prod": "production"}.get(profile, profile)
+
+
+@pytest.mark.parametrize(("profile", "said"), [("staging", ""), ("nope", "staging"), ("production", "staging")])
+def test_a_profile_whose_file_is_missing_is_refused_where_the_variables_are_of_another(
+    profile: str, said: str, in_folder: Path, nowhere: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"there is no {profile}\.env in this folder"):
+        load_settings({"COMPLIANCE_ENV": said, "MONGODB_URI": URI}, profile=profile, secrets_directory=nowhere)
 
 
 @pytest.mark.parametrize("profile", ["../secrets", "a b", "", "a/b", "prod\n"])
@@ -203,8 +219,52 @@ def test_a_profile_that_is_no_text_is_named(in_folder: Path, nowhere: Path) -> N
         load_settings({}, profile="staging", secrets_directory=nowhere)
 
 
-def test_unknown_variables_are_ignored(nowhere: Path) -> None:
-    assert load_settings({"COMPLIANCE_UNKNOWN": "1", "PATH": "/bin"}, secrets_directory=nowhere) == Settings()
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("COMPLIANCE_LEAS_SECONDS", "; did you mean COMPLIANCE_LEASE_SECONDS?"),
+        ("COMPLIANCE_SIGNIN_KEYS_FILE", "; did you mean COMPLIANCE_SIGNING_KEYS?"),
+        ("COMPLIANCE_MONGODB_URI", "; did you mean MONGODB_URI?"),
+        ("COMPLIANCE_Q", ""),
+    ],
+)
+@pytest.mark.parametrize("where", ["environment", "profile", "secrets"])
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_one(
+    variable: str, says: str, where: str, in_folder: Path, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    if where == "profile":
+        (in_folder / "staging.env").write_text(f"{variable}={SECRET}\n")
+    elif where == "secrets":
+        (secrets / variable).write_text(SECRET)
+    environ = {variable: SECRET} if where == "environment" else {}
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ, profile="staging" if where == "profile" else None, secrets_directory=secrets)
+    assert str(caught.value) == f"these settings are wrong: {variable}: there is no such setting{says}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PATH", "/bin"),
+        ("OTHER_COMPLIANCE_X", "1"),
+        ("COMPLIANCE_WORKER_PASSWORD", "x"),
+        ("COMPLIANCE_FLOWER_SERVICE_HOST", "10.0.0.1"),
+        ("COMPLIANCE_FLOWER_SERVICE_PORT_HTTP", "5555"),
+        ("COMPLIANCE_FLOWER_PORT", "tcp://10.0.0.1:5555"),
+        ("COMPLIANCE_FLOWER_PORT_5555_TCP", "tcp://10.0.0.1:5555"),
+        ("COMPLIANCE_FLOWER_PORT_5555_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_of_others_are_ignored(variable: str, value: str, nowhere: Path) -> None:
+    assert load_settings({variable: value}, secrets_directory=nowhere) == Settings()
+
+
+def test_a_port_that_is_a_number_is_no_link_of_a_cluster(nowhere: Path) -> None:
+    with pytest.raises(ConfigurationError, match="COMPLIANCE_METRIC_PORT: there is no such setting; did you mean COMP"):
+        load_settings({"COMPLIANCE_METRIC_PORT": "9100"}, secrets_directory=nowhere)
 
 
 @given(
