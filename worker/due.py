@@ -24,6 +24,7 @@ from compliance.jobs.job import Job, Prefix, to_request_id
 from compliance.mongo import Databases, Document, Session, driver_errors
 from worker.attempt import job_entry
 from worker.intake import submit
+from worker.refusal import Refusal
 from worker.schedule import Schedule
 from worker.services import Services
 from worker.slots import due_slot
@@ -128,7 +129,7 @@ def _take(schedule: Schedule, standing: Standing, slot: datetime, services: Serv
 
 
 def _refuse(schedule: Schedule, standing: Standing, slot: datetime, error: RejectedError, services: Services) -> None:
-    """Move the schedule on to *slot*, for which there is no job, with an entry that says so; and tell people."""
+    """Move the schedule on to *slot*, for which there is no job but a note why, with an entry; and tell people."""
     request_id = to_request_id(slot_request_id(schedule, slot))
     code = type(error).__name__
     entry = job_entry(request_id, "#refused", "schedule.refused", "denied", code, services)
@@ -136,6 +137,7 @@ def _refuse(schedule: Schedule, standing: Standing, slot: datetime, error: Rejec
     def transaction(session: Session) -> bool:
         if not _move(schedule, standing, {"last_slot": slot}, services.databases, session=session):
             return False
+        Refusal(schedule.kind.name, request_id, ORIGIN, error).put_note(services, session)
         if not services.log.holds(entry, session=session):  # the old file and the new one may have a slot in common
             services.log.caused_by(Cause(channel="schedule")).append(entry, session=session)
         return True

@@ -39,18 +39,24 @@ class Refusal:
         Raises:
             DuplicateEntry: When somebody else recorded the same at this moment; the transaction is aborted.
         """
-        described, now = describe(self.error), services.clock.now()
-        document = new_document(
-            self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now, sender=self.sender
-        )
-        document |= finished(State.REJECTED, now=now, error=described, refused=True)
+        self.put_note(services, session)
+        described = describe(self.error)
         event = f"?{self.kind}?{described['message']}"
         entry = job_entry(self.request_id, event, "message.refused", "denied", described["code"], services)
-        if services.ledger.jobs.find_one({"_id": self.request_id}, {"_id": 1}, session=session) is None:
-            services.ledger.jobs.insert_one(document, session=session)
         if not services.log.holds(entry, session=session):
             cause = Cause(channel=self.origin, requested_by=self.sender)
             services.log.caused_by(cause).append(entry, session=session)
+
+    def put_note(self, services: Services, session: Session) -> None:
+        """Insert the note in the transaction of *session*, unless its request id is taken."""
+        if services.ledger.jobs.find_one({"_id": self.request_id}, {"_id": 1}, session=session) is not None:
+            return
+        now = services.clock.now()
+        document = new_document(
+            self.request_id, kind=self.kind, payload={}, origin=self.origin, now=now, sender=self.sender
+        )
+        document |= finished(State.REJECTED, now=now, error=describe(self.error), refused=True)
+        services.ledger.jobs.insert_one(document, session=session)
 
 
 def leave(refusal: Refusal, services: Services) -> None:

@@ -210,6 +210,18 @@ def test_a_request_id_that_somebody_else_used_costs_one_slot_and_stops_no_other(
     assert [type(error) for error in reported] == [RequestConflict]
 
 
+def test_a_slot_that_is_refused_leaves_a_note_with_the_reason(deployment: Deployment) -> None:
+    wrong = schedule(task="compliance.erasure.request", payload={"subject_id": "nonsense"})
+    begin(deployment, wrong)
+    asked = request_due([wrong], deployment.services())
+    (note,) = deployment.admin.compliance["jobs"].find()
+
+    assert asked == []
+    assert (note["_id"], note["state"], note["origin"]) == (newest_slot(deployment), "rejected", "schedule")
+    assert note["error"]["message"].startswith("subject_id: expected an ObjectId")
+    assert [entry["outcome"] for entry in deployment.entries(action="schedule.refused")] == ["denied"]
+
+
 def test_the_sweep_publishes_what_a_schedule_asks_for(deployment: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "schedules.yaml"
     entry = schedule().model_dump(exclude_unset=True)
