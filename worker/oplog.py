@@ -13,6 +13,7 @@ import structlog
 from bson import Timestamp
 from pymongo import ASCENDING, DESCENDING
 from pymongo.cursor import Cursor, CursorType
+from pymongo.read_concern import ReadConcern
 
 from compliance.audit.incident import Incident, Kind
 from compliance.audit.log import LENIENT
@@ -68,20 +69,23 @@ class OplogWatch:
     def _begin(self) -> Timestamp:
         """Return behind which place to read; what nobody can say any more is an incident."""
         oldest, newest = self._end(ASCENDING), self._end(DESCENDING)
+        # A new primary holds all that was committed before it knows that it was: its own end is what counts here.
+        last = max(newest, self._end(DESCENDING, level="local"))
         saved = find_token(self.services.databases, PLACE_ID)
         place = saved["ts"] if saved else None
-        if isinstance(place, Timestamp) and oldest <= place <= newest:
+        if isinstance(place, Timestamp) and oldest <= place <= last:
             return place
         if place is not None:
-            self.alarm.ring([self._lost(place, newest)])
+            self.alarm.ring([self._lost(place, last)])
         self._save(newest)
         return newest
 
-    def _end(self, direction: int) -> Timestamp:
-        return place_of(self._oplog.find_one({}, {"ts": 1}, sort=[(NATURAL, direction)]))
+    def _end(self, direction: int, *, level: str = "majority") -> Timestamp:
+        oplog = self._oplog.with_options(read_concern=ReadConcern(level))
+        return place_of(oplog.find_one({}, {"ts": 1}, sort=[(NATURAL, direction)]))
 
-    def _lost(self, place: object, newest: Timestamp) -> Incident:
-        if isinstance(place, Timestamp) and place > newest:
+    def _lost(self, place: object, last: Timestamp) -> Incident:
+        if isinstance(place, Timestamp) and place > last:
             kind, what = Kind.ROLLBACK, "the oplog ends before what was read of it: the server was set back"
         else:
             kind, what = Kind.WATCH_LOST, "the oplog no longer reaches back to the last entry that was looked at"
