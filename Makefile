@@ -25,7 +25,7 @@ bench: ## measure what jobs cost, by ratios (ARGS="--help" lists sizes); wants a
 	@$(DEV)
 	@.venv/bin/python -m bench.jobs $(ARGS)
 
-bench-audit: ## measure how fast the audit log is verified (ARGS="files --help" lists sizes); wants a quiet machine
+bench-audit: ## measure how fast the audit log is verified (ARGS="files", "mongo", "sealing"; "--help" lists sizes); wants a quiet machine
 	@$(DEV)
 	@.venv/bin/python -m bench.audit $(or $(ARGS),files)
 

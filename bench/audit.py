@@ -1,4 +1,4 @@
-"""What the sealed audit log costs: ``python -m bench.audit files`` (``--help`` for sizes).
+"""What the sealed audit log costs: ``python -m bench.audit files|mongo|sealing`` (``--help`` for sizes).
 
 Entries per second and peak memory of the verification of a segment, that is of the log as files.
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.audit_sealing import sealing
+from bench.audit_verifying import verifying
 from bench.harness import Verdicts, seconds
 from compliance.audit.checkpoint import Checkpoint, sign_checkpoint
 from compliance.audit.keys import SigningKey
@@ -89,8 +91,20 @@ def main() -> None:
     measured = commands.add_parser("files", help="verify the log as files")
     measured.add_argument("--entries", type=int, default=1_000_000)
     measured.add_argument("--rounds", type=int, default=3)
+    measured = commands.add_parser("mongo", help="verify the log in MongoDB")
+    measured.add_argument("--entries", type=int, default=1_000_000)
+    measured.add_argument("--rounds", type=int, default=3)
+    measured = commands.add_parser("sealing", help="write entries that are sealed beside plain documents")
+    measured.add_argument("--rounds", type=int, default=9)
+    measured.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    files(options.entries, options.rounds)
+    match options.command:
+        case "files":
+            files(options.entries, options.rounds)
+        case "mongo":
+            verifying(options.entries, options.rounds)
+        case _:
+            sealing(options.rounds, options.seconds)
 
 
 if __name__ == "__main__":

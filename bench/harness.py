@@ -40,7 +40,9 @@ class Bench:
         return {
             "MONGODB_DATABASE": name,
             "MONGODB_URI": endpoints.mongodb_uri("compliance_worker", auth_source=f"{name}_compliance"),
+            "COMPLIANCE_SEALER_URI": endpoints.mongodb_uri("compliance_sealer", auth_source=f"{name}_compliance"),
             "COMPLIANCE_WRITER_KEY": self.addresses.writer("bench").key.skey,
+            "COMPLIANCE_LOG_KEY": self.addresses.log_key().skey,
             "REDIS_URL": endpoints.redis_url,
             "COMPLIANCE_HOME": str(self.home),
             "COMPLIANCE_LOG_LEVEL": "WARNING",

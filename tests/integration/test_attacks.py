@@ -24,9 +24,10 @@ from compliance.audit.keys import SigningKey
 from compliance.audit.leaf import entry_hash
 from compliance.audit.merkle import Frontier
 from compliance.audit.trust import yearly
-from compliance.audit.verification import Fault
+from compliance.audit.verification import Fault, Parallel
 from compliance.audit.writer import Writer
 from compliance.mongo import Document
+from compliance.roles import Role
 from worker.embedded import Stack
 
 SIZE = 12
@@ -385,3 +386,15 @@ def test_what_is_new_is_not_yet_late(scene: Scene) -> None:
 def test_an_attacker_with_object_ids_changes_nothing(scene: Scene) -> None:
     assert ObjectId.is_valid("0" * 24)
     assert scene.sealed.verify().checkpoints == (scene.kept[2],)
+
+
+def test_several_processes_find_the_same(scene: Scene) -> None:
+    uri = scene.sealed.deployment.addresses.mongodb_uri(Role.AUDITOR)
+    scene.entries.update_one({"_id": scene.ids[5]}, {"$set": {"outcome": "denied"}})
+    scene.entries.delete_one({"_id": scene.ids[7]})
+
+    report = scene.sealed.verify(parallel=Parallel(uri, 2))
+
+    assert report == scene.sealed.verify()
+    assert [found.fault for found in report.findings] == [Fault.MODIFIED, Fault.MISSING]
+    assert uri not in repr(Parallel(uri, 2))

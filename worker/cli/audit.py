@@ -1,5 +1,6 @@
 """``compliance audit``: read the audit log, verify it, and hand out proofs."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,15 +19,19 @@ from compliance.audit.note import parse_note
 from compliance.audit.receipt import SUFFIX, make_receipt, parse_receipt, verify_receipt
 from compliance.audit.seals import Seals
 from compliance.audit.trust import parse_keys, policy_of
-from compliance.audit.verification import Report, verify_log
+from compliance.audit.verification import Parallel, Report, verify_log
 from compliance.errors import ExitCode, InvalidPayload, UnknownName
-from compliance.roles import Role
+from compliance.mongo import Databases, driver_errors
+from compliance.roles import AUDIT_LOG, Role
+from worker.addresses import Addresses
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 
 app = typer.Typer(
     help="Read the audit log, verify it, and hand out proofs that others can verify.",
     epilog="Example: compliance audit verify",
 )
+
+MANY = 100_000  # entries from which more processes are worth their start
 
 EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of the entry.")]
 FileOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file.")]
@@ -85,6 +90,7 @@ def verify_(
             since=begin,
             against=notes,
             on_progress=on_progress,
+            parallel=_parallel(runtime(ctx).addresses(env), services.databases),
         )
     _show_report(report, as_json=json)
     if not report.is_ok:
@@ -150,6 +156,15 @@ def keys(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) ->
         return
     rows = [("writer", vkey) for vkey in found["writers"]] + [("log", vkey) for vkey in found["log"]]
     sys.stdout.write("".join(f"{who} {vkey}\n" for who, vkey in rows) or "no keys\n")
+
+
+def _parallel(addresses: Addresses, databases: Databases) -> Parallel | None:
+    """Read a long log with all processors."""
+    processors = os.cpu_count() or 1
+    with driver_errors():
+        if processors == 1 or databases.audit[AUDIT_LOG].estimated_document_count() < MANY:
+            return None
+    return Parallel(addresses.mongodb_uri(Role.AUDITOR), processors)
 
 
 def _last_checkpoint(seals: Seals) -> bytes:

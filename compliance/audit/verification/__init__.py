@@ -6,5 +6,6 @@ that were kept elsewhere; without one of these a log that was rolled back to an 
 
 from compliance.audit.verification.finding import Fault, Finding, Report
 from compliance.audit.verification.log import verify_log
+from compliance.audit.verification.readers import Parallel
 
-__all__ = ["Fault", "Finding", "Report", "verify_log"]
+__all__ = ["Fault", "Finding", "Parallel", "Report", "verify_log"]

@@ -1,12 +1,12 @@
 """Verify the whole log, or what came since a checkpoint."""
 
+import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-
-import bson
 
 from compliance.audit.batch import MAX_LEAVES, Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
@@ -15,6 +15,7 @@ from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.signed import find_fault
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import MAX_FINDINGS, Fault, Findings, Report
+from compliance.audit.verification.readers import Parallel, Readers, Records, reading
 from compliance.audit.verification.shape import find_drift
 from compliance.audit.verification.streams import Streams
 from compliance.audit.verification.tally import Tally
@@ -25,8 +26,8 @@ from compliance.roles import AUDIT_LOG
 
 STALE_AFTER = timedelta(hours=2)  # the log has a heartbeat every hour
 PRUNED = "log.pruned"
-HEX = frozenset("0123456789abcdef")
-ID_DIGITS = 32
+AT_ONCE = 20_000
+ID = re.compile(r"[0-9a-f]{32}")
 
 Progress = Callable[[int, int], None]
 """Told how many entries were verified, of about how many."""
@@ -41,6 +42,7 @@ def verify_log(
     against: Iterable[bytes] = (),
     on_progress: Progress = lambda _done, _total: None,
     stale_after: timedelta = STALE_AFTER,
+    parallel: Parallel | None = None,
 ) -> Report:
     """Recompute the log and return what is wrong with it.
 
@@ -52,6 +54,7 @@ def verify_log(
         against: Signed checkpoints that were kept elsewhere.
         on_progress: Told every now and then.
         stale_after: How long the log may be silent.
+        parallel: Processes that read and hash, where this one may start any: one of a worker's pool may not.
 
     Raises:
         InvalidProof: When *since* or one of *against* is not a checkpoint of this log by its own key.
@@ -59,7 +62,12 @@ def verify_log(
         StoreUnavailable: When MongoDB does not answer.
     """
     verification = _Verification(
-        databases=databases, trust=trust, now=now, on_progress=on_progress, stale_after=stale_after
+        databases=databases,
+        trust=trust,
+        now=now,
+        on_progress=on_progress,
+        stale_after=stale_after,
+        parallel=parallel,
     )
     begin = _opened(since, trust) if since is not None else None
     return verification.run(begin, [_opened(note, trust) for note in against])
@@ -79,6 +87,7 @@ class _Verification:
     now: datetime
     on_progress: Progress
     stale_after: timedelta
+    parallel: Parallel | None
     findings: Findings = field(default_factory=Findings)
     tally: Tally = field(default_factory=Tally)
 
@@ -101,7 +110,8 @@ class _Verification:
                 elsewhere=[known for known in against if known.origin == log],
             )
             check.begin(since if since is not None and since.origin == log else None)
-            self._read(check)
+            with reading(self.databases, self.parallel) as readers:
+                self._read(check, readers)
             check.end(self.now)
             self._look_at_unsigned(check)
             checks.append(check)
@@ -119,19 +129,17 @@ class _Verification:
             checkpoints=tuple(check.note for check in checks if check.note is not None),
         )
 
-    def _read(self, check: YearCheck) -> None:
-        """Verify the batches of one log; entries are fetched while those before them are recomputed."""
+    def _read(self, check: YearCheck, readers: Readers) -> None:
+        """Verify the batches of one log; entries are read while those before them are compared."""
         total = check.frontier.size + self.databases.audit[AUDIT_LOG].estimated_document_count()
-        with ThreadPoolExecutor(1) as ahead:
-            waiting: tuple[list[Batch], Future[list[bytes]]] | None = None
-            for batches in _chunks(check.batches()):
-                fetching = ahead.submit(self._fetch, [id_ for batch in batches for id_ in batch.ids])
-                if waiting is not None:
-                    self._take(check, *waiting)
-                    self.on_progress(check.frontier.size, total)
-                waiting = batches, fetching
-            if waiting is not None:
-                self._take(check, *waiting)
+        waiting: deque[tuple[list[Batch], Future[Records]]] = deque()
+        for batches in _chunks(check.batches()):
+            waiting.append((batches, readers.submit([id_ for batch in batches for id_ in batch.ids])))
+            if len(waiting) > readers.ahead:
+                self._take(check, *waiting.popleft())
+                self.on_progress(check.frontier.size, total)
+        while waiting:
+            self._take(check, *waiting.popleft())
 
     def _look_at_unsigned(self, check: YearCheck) -> None:
         """Look at the signatures of entries in batches that no checkpoint signs: anybody may have put them there."""
@@ -149,19 +157,10 @@ class _Verification:
             self.findings.add(Fault(kind), f"entry {_shown(document)}", f"{and_}, and {why}")
         return fault is not None
 
-    def _take(self, check: YearCheck, batches: list[Batch], fetching: "Future[list[bytes]]") -> None:
-        documents = {
-            document["_id"]: document for raw in fetching.result() for document in bson.decode_all(raw, LENIENT)
-        }
+    def _take(self, check: YearCheck, batches: list[Batch], found: "Future[Records]") -> None:
+        records = found.result()
         for batch in batches:
-            check.take(batch, documents)
-
-    def _fetch(self, ids: list[str]) -> list[bytes]:
-        with driver_errors():
-            found: Any = self.databases.audit[AUDIT_LOG].find_raw_batches(
-                {"_id": {"$in": ids}}, batch_size=MAX_LEAVES + 1
-            )
-            return list(found)
+            check.take(batch, records)
 
     def _pruned_below(self, log: str) -> int:
         """Return the index below which entries may be gone: signed entries say so, and are verified like all others."""
@@ -220,12 +219,12 @@ class _Verification:
         """Return the tally of the ids of the collection, and ids that are no ids."""
         there = Tally(self.tally.key)
         odd: list[Any] = []
-        with driver_errors():
-            found: Any = self.databases.audit[AUDIT_LOG].find_raw_batches({}, {"_id": 1}, hint="_id_")
-            for raw in found:
-                ids = [document["_id"] for document in bson.decode_all(raw, LENIENT)]
-                there.add(id_ for id_ in ids if _is_id(id_))
-                odd += [id_ for id_ in ids if not _is_id(id_)][: MAX_FINDINGS - len(odd)]
+        log = self.databases.audit.get_collection(AUDIT_LOG, codec_options=LENIENT)
+        with driver_errors(), log.find({}, {"_id": 1}, hint="_id_", batch_size=AT_ONCE) as found:
+            while ids := [document["_id"] for document in found.to_list(AT_ONCE)]:
+                strange = [id_ for id_ in ids if not _is_id(id_)]
+                there.add(filter(_is_id, ids) if strange else ids)
+                odd += strange[: MAX_FINDINGS - len(odd)]
         return there, odd
 
     def _sealed_ids(self, seals: Seals) -> Iterator[str]:
@@ -255,7 +254,7 @@ def _chunks(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and len(value) == ID_DIGITS and HEX.issuperset(value)
+    return isinstance(value, str) and ID.fullmatch(value) is not None
 
 
 def _after(group: str) -> str:

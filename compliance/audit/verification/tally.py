@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 GROUPS = 256
 DIGEST_BYTES = 16
 KEY_BYTES = 32
+GROUP = {f"{number:02x}": number for number in range(GROUPS)}
 
 
 @dataclass(slots=True)
@@ -27,10 +28,9 @@ class Tally:
 
     def add(self, ids: Iterable[str]) -> None:
         """Add *ids* of 32 hex digits each."""
-        key, sums = self.key, self.sums
+        key, sums, keyed, number = self.key, self.sums, hashlib.blake2b, int.from_bytes
         for id_ in ids:
-            digest = hashlib.blake2b(id_.encode(), key=key, digest_size=DIGEST_BYTES).digest()
-            sums[int(id_[:2], 16)] += int.from_bytes(digest, "big")
+            sums[GROUP[id_[:2]]] += number(keyed(id_.encode(), key=key, digest_size=DIGEST_BYTES).digest())
 
     def differing(self, other: "Tally") -> list[str]:
         """Return the first two digits of the ids in every group that differs."""

@@ -1,25 +1,25 @@
 """The log of one year: its batches, its tree and its checkpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+
+from bson import DatetimeMS
 
 from compliance.audit.batch import Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
-from compliance.audit.leaf import stored_bytes
-from compliance.audit.merkle import Frontier, leaf_hash, read_frontier
+from compliance.audit.merkle import Frontier, read_frontier
 from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Fault, Findings
+from compliance.audit.verification.readers import Records
 from compliance.audit.verification.streams import Streams
 from compliance.audit.verification.tally import Tally
 from compliance.audit.wire import encode_base64
 from compliance.errors import InvalidProof, MalformedProof
 
 SEALED_WITHIN = timedelta(minutes=1)
-
-Stored = Mapping[str, Any]
+APART_MS = CLOCKS_APART // timedelta(milliseconds=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class YearCheck:
         elsewhere: Checkpoints that were kept outside the database.
         frontier: The tree so far.
         note: The last checkpoint that verified.
-        latest: The latest time that an entry so far has.
+        latest: The latest time that an entry so far has, in milliseconds.
     """
 
     seals: Seals
@@ -46,7 +46,7 @@ class YearCheck:
     entries: int = 0
     note: bytes | None = None
     signed: int = 0
-    latest: datetime | None = None
+    latest: int = 0
     _sealed_at: datetime | None = None
     _notes: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
     _next_note: tuple[int, bytes] | None = None
@@ -81,11 +81,11 @@ class YearCheck:
                 return
             yield batch
 
-    def take(self, batch: Batch, documents: Mapping[str, Stored]) -> None:
-        """Verify one batch; *documents* holds its entries by id, those that are there."""
+    def take(self, batch: Batch, records: Records) -> None:
+        """Verify one batch; *records* holds its entries by id, those that are there."""
         if batch.start != self.frontier.size:
             self._lose(f"the batch at {batch.start} follows entry {self.frontier.size}", Fault.FORGED)
-        is_intact = self._take_entries(batch, documents)
+        is_intact = self._take_entries(batch, records)
         followed = self.frontier.extended(batch.leaves)
         self._compare_elsewhere(batch, followed)
         self.frontier = self._take_notes(batch, followed, is_intact=is_intact)
@@ -106,43 +106,37 @@ class YearCheck:
         if self.signed < size and is_late and not self._is_lost:
             self.findings.add(Fault.UNSEALED, self.log, f"no checkpoint signs entries {self.signed} to {size - 1}")
 
-    def _take_entries(self, batch: Batch, documents: Mapping[str, Stored]) -> bool:
+    def _take_entries(self, batch: Batch, records: Records) -> bool:
         """Return whether every entry of *batch* that is there has the bytes that were sealed."""
-        is_intact = True
-        found: list[str] = []
+        is_intact, sealed_at = True, int(DatetimeMS(batch.sealed_at))
         for index, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True), batch.start):
-            document = documents.get(id_)
-            if document is None:
-                if index >= self.pruned_below:
-                    self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
-                self.streams.excuse(encode_base64(leaf))
+            record = records.get(id_)
+            if record is None:
+                self._miss(id_, index, leaf)
                 continue
-            found.append(id_)
-            try:
-                is_same = leaf_hash(stored_bytes(document)) == leaf
-            except (TypeError, ValueError):
-                is_same = False
-            if not is_same:
+            if record.leaf != leaf:
                 is_intact = False
                 self._say(Fault.MODIFIED, id_, index, "its bytes are not those that were sealed")
-            self._take_place(id_, index, document, leaf, batch.sealed_at)
+            if record.stream is not None:
+                self.streams.add(record.stream, record.seq, record.prev, encode_base64(leaf))
+                self._take_time(id_, index, record.created_at, sealed_at)
+        found = [id_ for id_ in batch.ids if id_ in records]
         self.tally.add(found)
         self.entries += len(found)
         return is_intact
 
-    def _take_place(self, id_: str, index: int, document: Stored, leaf: bytes, sealed_at: datetime) -> None:
-        """Follow the stream of an entry, and time."""
-        try:
-            writer, created_at = document["writer"], document["created_at"]
-            self.streams.add(writer["stream"], int(writer["seq"]), writer["prev"], encode_base64(leaf))
-            if self.latest is not None and created_at < self.latest - CLOCKS_APART:
-                self._say(Fault.BACKDATED, id_, index, "entries that were sealed before it have a later time")
-            elif created_at > sealed_at + CLOCKS_APART:
-                self._say(Fault.BACKDATED, id_, index, "its time is later than that of its seal")
-            elif self.latest is None or created_at > self.latest:
-                self.latest = created_at
-        except (KeyError, TypeError, ValueError):
-            return  # altered, which is said already
+    def _miss(self, id_: str, index: int, leaf: bytes) -> None:
+        if index >= self.pruned_below:
+            self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
+        self.streams.excuse(encode_base64(leaf))
+
+    def _take_time(self, id_: str, index: int, created_at: int, sealed_at: int) -> None:
+        if created_at < self.latest - APART_MS:
+            self._say(Fault.BACKDATED, id_, index, "entries that were sealed before it have a later time")
+        elif created_at > sealed_at + APART_MS:
+            self._say(Fault.BACKDATED, id_, index, "its time is later than that of its seal")
+        elif created_at > self.latest:
+            self.latest = created_at
 
     def _compare_elsewhere(self, batch: Batch, followed: Frontier) -> None:
         for known in self.elsewhere:

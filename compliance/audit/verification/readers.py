@@ -1,0 +1,118 @@
+"""Entries as verification needs them: their leaf hash, their place in a stream, and their time.
+
+Reading and hashing is nearly all of the work, so it can be done in other processes.
+"""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+
+from compliance.audit.batch import MAX_LEAVES
+from compliance.audit.leaf import stored_bytes
+from compliance.audit.merkle import leaf_hash
+from compliance.mongo import Databases, driver_errors, open_client
+from compliance.roles import AUDIT_LOG
+
+# Times as integers: they are compared and hashed, and those that no calendar holds are read as well.
+AS_STORED = CodecOptions(
+    document_class=dict[str, Any],
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    unicode_decode_error_handler="replace",
+)
+
+
+class Record(NamedTuple):
+    """An entry as it is stored now.
+
+    Attributes:
+        leaf: Its leaf hash; None for one with a value that no entry can hold.
+        stream: None where it has no place that could be read.
+        created_at: Milliseconds since 1970.
+    """
+
+    leaf: bytes | None
+    stream: str | None
+    seq: int
+    prev: str | None
+    created_at: int
+
+
+Records = dict[str, Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Reads entries ahead of whoever needs them.
+
+    Attributes:
+        ahead: How many questions may be under way.
+    """
+
+    ahead: int
+    _pool: Executor
+    _read: Any
+
+    def submit(self, ids: Sequence[str]) -> "Future[Records]":
+        """Begin to read the entries with these ids."""
+        return self._pool.submit(self._read, list(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Processes that read, and the connection string that they read with."""
+
+    uri: str = field(repr=False)
+    processes: int
+
+
+@contextmanager
+def reading(databases: Databases, parallel: Parallel | None) -> Iterator[Readers]:
+    """Read entries of *databases* for the block, by a thread of this process or in parallel."""
+    if parallel is None:
+        with ThreadPoolExecutor(1) as thread:
+            yield Readers(1, thread, partial(read, databases))
+        return
+    context = multiprocessing.get_context("spawn")
+    connect = partial(_connect, parallel.uri, databases.name)
+    with ProcessPoolExecutor(parallel.processes, mp_context=context, initializer=connect) as pool:
+        yield Readers(2 * parallel.processes, pool, _read_there)
+
+
+def read(databases: Databases, ids: Sequence[str]) -> Records:
+    """Return what the entries with these ids are now; one that is gone is left out."""
+    log = databases.audit.get_collection(AUDIT_LOG, codec_options=AS_STORED)
+    with driver_errors():
+        found = log.find({"_id": {"$in": ids}}, batch_size=MAX_LEAVES + 1).to_list()
+    return {document["_id"]: to_record(document) for document in found}
+
+
+def to_record(document: dict[str, Any]) -> Record:
+    """Return what verification needs of *document*, whatever was made of it."""
+    try:
+        leaf = leaf_hash(stored_bytes(document))
+    except (TypeError, ValueError):
+        leaf = None
+    try:
+        writer = document["writer"]
+        stream, seq, prev = str(writer["stream"]), int(writer["seq"]), writer["prev"]
+        created_at = int(document["created_at"])
+    except (KeyError, TypeError, ValueError):
+        return Record(leaf, None, 0, None, 0)
+    return Record(leaf, stream, seq, prev if isinstance(prev, str) else None, created_at)
+
+
+_databases: list[Databases] = []  # of a process that reads for another one
+
+
+def _connect(uri: str, name: str) -> None:
+    _databases.append(Databases(open_client(uri, app_name="compliance-verify"), name))
+
+
+def _read_there(ids: Sequence[str]) -> Records:
+    return read(_databases[0], ids)
