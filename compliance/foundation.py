@@ -41,6 +41,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
             partialFilterExpression={"state": "running", "locks": {"$exists": True}},
         ),
         IndexModel([("state", ASCENDING), ("created_at", DESCENDING)], name="ix_job_state"),
+        IndexModel([("kind", ASCENDING), ("created_at", DESCENDING)], name="ix_job_kind"),
         IndexModel([("created_at", DESCENDING)], name="ix_job_created"),
         IndexModel(
             [("finished_at", ASCENDING)],

@@ -18,7 +18,7 @@ from worker import consumer
 from worker.doorbell import HIDDEN, RECORDED
 from worker.envelope import LONGEST_PUT_OFF_SECONDS, PUT_OFF
 from worker.intake import REQUEST_ID, Message, receive
-from worker.job import JobKind
+from worker.job import JobKind, progress_text
 from worker.refusal import UNKNOWN, no_such_task, refuse_no_job
 from worker.resume import TASK as SWEEP
 from worker.resume import sweep_in_turn
@@ -181,10 +181,9 @@ def progress_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     Of the fields of such an event Flower shows those that every task has, so the progress stands in ``result``, which
     is empty until the end: our results live in the ledger.
     """
-    step, steps, inserted = (checkpoint.get(name) for name in ("step", "steps", "inserted"))
-    if step and steps:
-        return {"step": step, "steps": steps, "result": f"step {step} of {steps}"}
-    return {"result": f"{inserted} documents inserted"} if inserted else {}
+    said = progress_text(checkpoint)
+    steps = {name: checkpoint[name] for name in ("step", "steps") if checkpoint.get("step") and checkpoint.get("steps")}
+    return {**steps, "result": said} if said else {}
 
 
 def _again(task: ComplianceTask, error: ComplianceError) -> Exception:

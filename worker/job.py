@@ -60,6 +60,14 @@ def collection_lock(name: str) -> str:
     return f"collection:{name}"
 
 
+def progress_text(checkpoint: Mapping[str, Any]) -> str | None:
+    """Return how far a job with this *checkpoint* is, as people read it; None where it does not say."""
+    step, steps, inserted = (checkpoint.get(name) for name in ("step", "steps", "inserted"))
+    if step and steps:
+        return f"step {step} of {steps}"
+    return f"{inserted} documents inserted" if inserted else None
+
+
 P = TypeVar("P", bound=Payload)
 Work = Callable[[P, Run, Services], None]
 OnCancel = Callable[[Job, Services, Session], None]

@@ -38,9 +38,10 @@ class Desk:
 
     ledger: Ledger
 
-    def newest(self, *, state: State | None = None, limit: int) -> Iterator[Job]:
-        """Yield the newest jobs, of one state if given."""
-        query = {"state": state.value} if state else {}
+    def newest(self, *, state: State | None = None, kind: str | None = None, limit: int) -> Iterator[Job]:
+        """Yield the newest jobs, of one state and of one kind if given."""
+        asked = {"state": state.value if state else None, "kind": kind}
+        query = {name: value for name, value in asked.items() if value is not None}
         with driver_errors():
             for stored in self.ledger.jobs.find(query).sort("created_at", DESCENDING).limit(limit):
                 yield from_document(stored)
@@ -93,7 +94,7 @@ class Desk:
             Whether it ended at once.
 
         Raises:
-            UnknownName: When there is no such job, or it is finished.
+            UnknownName: When there is no such job, it is finished, or it is parked already.
         """
         waiting = [State.QUEUED] if ask is Ask.PARK else [State.QUEUED, State.PARKED]
         ended = self.ledger.jobs.update_one(
@@ -106,6 +107,9 @@ class Desk:
         heard = self.ledger.jobs.update_one(
             {"_id": request_id, "state": State.RUNNING.value}, {"$set": {"asked": ask.value}}, session=session
         )
-        if heard.matched_count != 1:
-            raise UnknownName(f"there is no unfinished job {request_id!r} to {ask.value}; see `compliance jobs list`")
-        return False
+        if heard.matched_count == 1:
+            return False
+        parked = {"_id": request_id, "state": State.PARKED.value}
+        if self.ledger.jobs.find_one(parked, {"_id": 1}, session=session) is not None:
+            raise UnknownName(f"job {request_id!r} is parked already; `compliance jobs retry` lets it go on")
+        raise UnknownName(f"there is no unfinished job {request_id!r} to {ask.value}; see `compliance jobs list`")

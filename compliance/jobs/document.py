@@ -80,7 +80,7 @@ def finished(state: State, *, now: datetime, **changes: Any) -> dict[str, Any]:
 
 def from_document(document: Mapping[str, Any]) -> Job:
     """Return the job that *document* of the ledger holds."""
-    asked = document.get("asked")
+    asked, lease = document.get("asked"), document.get("lease") or {}
     return Job(
         request_id=RequestId(document["_id"]),
         kind=document["kind"],
@@ -103,6 +103,10 @@ def from_document(document: Mapping[str, Any]) -> Job:
         result_digest=document.get("result_digest"),
         error=document.get("error"),
         asked=Ask(asked) if asked else None,
+        owner=lease.get("owner"),
+        lease_until=lease.get("until"),
+        run_at=document.get("run_at"),
+        finished_at=document.get("finished_at"),
     )
 
 

@@ -93,6 +93,10 @@ class Job:
         result_digest: SHA-256 of *result* as JSON with sorted keys: what a caller was told can be compared later.
         error: ``{code, message}`` of the last failure.
         asked: What a person asked of it while it was running.
+        owner: The worker that has it, or had it and vanished: host, process and a name of this lease.
+        lease_until: When *owner* loses it unless it says that it lives.
+        run_at: Before this it is not tried again.
+        finished_at: When it ended, or was parked.
     """
 
     request_id: RequestId
@@ -112,6 +116,10 @@ class Job:
     result_digest: str | None = None
     error: Mapping[str, str] | None = None
     asked: Ask | None = None
+    owner: str | None = None
+    lease_until: datetime | None = None
+    run_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def cause(self) -> Cause:

@@ -23,6 +23,7 @@ from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.doorbell import publisher
 from worker.intake import submit
+from worker.job import progress_text
 from worker.services import Services, build_services
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging
@@ -108,9 +109,7 @@ def wait_for(services: Services, job: Job) -> Job:
                 raise ConfigurationError(f"job {job.request_id} is not in the ledger of this database")
             if found.state in FINAL:
                 return found
-            step, steps = found.checkpoint.get("step"), found.checkpoint.get("steps")
-            progress = f"step {step} of {steps}" if step else found.state.value
-            status.update(f"{job.kind}: {progress}")
+            status.update(f"{job.kind}: {progress_text(found.checkpoint) or found.state.value}")
             waited = services.clock.now() - began
             if found.state is State.QUEUED and waited > TELL_AFTER and not is_told:
                 is_told = True
@@ -156,11 +155,19 @@ def describe(job: Job) -> dict[str, Any]:
         "request_id": job.request_id,
         "kind": job.kind,
         "state": job.state.value,
+        "progress": progress_text(job.checkpoint),
+        "asked": job.asked.value if job.asked else None,
+        "origin": job.origin,
         "sender": job.sender,
+        "trace_id": job.terms.trace_id,
         "attempts": job.attempts,
+        "owner": job.owner,
+        "lease_until": job.lease_until,
+        "run_at": job.run_at,
         "priority": job.terms.priority,
         "deadline": job.terms.deadline,
         "created_at": job.created_at,
+        "finished_at": job.finished_at,
         "result": job.result,
         "result_digest": job.result_digest,
         "error": job.error,
