@@ -39,7 +39,7 @@ def an_entry() -> Entry:
 
 def transaction(databases: Databases, kind: str) -> Callable[[], None]:
     """Return what writes one effect, and beside it a document or a signed entry."""
-    log, plain = AuditLog(databases), databases.audit[PLAIN_LOG]
+    log, plain = AuditLog(databases), databases.app[PLAIN_LOG]
     example = {"text": "x" * 900}
 
     def work(session: Session) -> None:

@@ -229,7 +229,7 @@ def load_settings(
     faults = [f"{name}: {fault}" for name, fault in unreadable.items() if name not in values]
     faults += _strange([*_links_left_out(environ), *given, *_file_names(secrets_directory)], names)
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(_filled(values))
     except ValidationError as error:
         faults += [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
     if faults:

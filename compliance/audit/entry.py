@@ -132,5 +132,9 @@ def _is_detail(value: object) -> bool:
         case list():
             return all(isinstance(element, str) and "@" not in element for element in value)
         case dict():
-            return all(isinstance(name, str) and isinstance(count, int) for name, count in value.items())
+            return all(isinstance(name, str) and _is_count(count) for name, count in value.items())
     return False
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and abs(value) <= MAX_INTEGER

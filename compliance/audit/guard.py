@@ -3,9 +3,11 @@
 After a backup was restored, the sealer would go on from an old state and sign a second history. The file stops it.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,24 +49,41 @@ class Guard:
             ) from None
 
     def keep(self, marks: Mapping[str, Mark]) -> None:
-        """Replace the file at once; readers see the old one or the new one.
+        """Raise the marks in the file; readers see the old one or the new one, and no mark ever goes down.
 
         Raises:
             ConfigurationError: When it cannot be written.
         """
         if self.path is None:
             return
-        kept = {log: {"size": mark.size, "root": encode_base64(mark.root)} for log, mark in sorted(marks.items())}
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump(kept, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
+            with _locked(self.path.with_name(f".{self.path.name}.lock")):
+                self._replace(self.path, _higher(self.marks(), marks))
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be written ({error.strerror})") from None
+
+    @staticmethod
+    def _replace(path: Path, marks: Mapping[str, Mark]) -> None:
+        kept = {log: {"size": mark.size, "root": encode_base64(mark.root)} for log, mark in sorted(marks.items())}
+        draft = path.with_name(f".{path.name}.new")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(kept, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other sealers of this machine out for the block."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _higher(kept: Mapping[str, Mark], new: Mapping[str, Mark]) -> dict[str, Mark]:
+    return {**kept, **{log: mark for log, mark in new.items() if log not in kept or mark.size >= kept[log].size}}
 
 
 def _mark(values: Any) -> Mark:

@@ -31,7 +31,7 @@ def canonical_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def stored_bytes(document: Mapping[str, Any]) -> bytes:
-    """Return `canonical_bytes` of a document as it was read, in a fraction of the time where its time is an integer.
+    """Return `canonical_bytes` of a document that was written or read as an entry, in a fraction of the time.
 
     A value that no entry can hold has bytes here that no entry has, or raises ``TypeError`` as there.
     """
@@ -39,6 +39,9 @@ def stored_bytes(document: Mapping[str, Any]) -> bytes:
     created_at, entity_id = plain.get("created_at"), plain.get("entity_id")
     if isinstance(created_at, DatetimeMS):  # elsewhere the encoder refuses these types, and the slow way decides
         plain["created_at"] = {"$date": int(created_at)}
+        wrapped = 1
+    elif isinstance(created_at, datetime) and created_at.tzinfo is not None:
+        plain["created_at"] = {"$date": (created_at - EPOCH) // _MILLISECOND}
         wrapped = 1
     if isinstance(entity_id, ObjectId):
         plain["entity_id"] = {"$oid": str(entity_id)}

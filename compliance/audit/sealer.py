@@ -21,16 +21,16 @@ from compliance.audit.checkpoint import Checkpoint, open_checkpoint, sign_checkp
 from compliance.audit.entry import Entry
 from compliance.audit.guard import Guard, Mark
 from compliance.audit.keys import SigningKey
-from compliance.audit.leaf import canonical_bytes
+from compliance.audit.leaf import stored_bytes
 from compliance.audit.log import AuditLog
 from compliance.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from compliance.audit.seals import Seals
 from compliance.audit.signed import find_fault
-from compliance.audit.tiles import grow
+from compliance.audit.tiles import Edge, read_edge
 from compliance.audit.trust import Trust, yearly
 from compliance.audit.writer import log_name
 from compliance.clock import Clock
-from compliance.errors import IntegrityError, InvalidProof
+from compliance.errors import IntegrityError, InvalidProof, MalformedProof
 from compliance.mongo import Databases, Session, driver_errors
 from compliance.roles import AUDIT_LOG, BATCHES
 
@@ -59,6 +59,7 @@ class Tip:
 
     Attributes:
         frontier: The tree so far, authenticated.
+        edge: The same, for its tiles.
         signed: The size that was signed last.
         pending: What comes next.
         is_closed: Whether the year is over and its log takes no more entries.
@@ -66,6 +67,7 @@ class Tip:
     """
 
     frontier: Frontier = field(default_factory=Frontier)
+    edge: Edge = field(default_factory=Edge)
     signed: int = 0
     pending: list[Leaf] = field(default_factory=list)
     is_closed: bool = False
@@ -206,32 +208,38 @@ class Sealer:
             if followed.size >= size:
                 break
             followed = followed.extended(later.leaves)
-        if (followed.size, followed.root) != (size, root):
+        tip.edge = self._read_edge(log, tip.frontier)
+        if (followed.size, followed.root) != (size, root) or tip.edge.frontier != tip.frontier:
             raise IntegrityError(f"the batches of {log} do not lead to what was signed last; nothing more is signed")
         tip.is_closed = AuditLog(self.databases).holds(_closing(log, tip.frontier, self.clock.now()))
         return tip
 
+    def _read_edge(self, log: str, frontier: Frontier) -> Edge:
+        try:
+            return read_edge(frontier.size, partial(self.seals.tile, log))
+        except MalformedProof as error:
+            raise IntegrityError(f"the tiles of {log} cannot be read ({error}); nothing more is signed") from None
+
     def _admit(self, document: Mapping[str, Any]) -> None:
-        fault = self._fault(document)
+        fault, leaf = find_fault(document, self.trust), b""
+        if fault is None:
+            leaf = stored_bytes(document)
+            fault = self._fault(document, leaf)
         if fault is not None:
             kind, _, why = fault.partition(" ")
             self.report(kind, f"entry {_shown(document.get('_id'))} is not sealed: {why}")
             return
-        leaf = canonical_bytes(document)
         tip = self._tips.setdefault(document["log"], Tip())
         tip.pending.append(Leaf(document["_id"], leaf_hash(leaf)))
 
-    def _fault(self, document: Mapping[str, Any]) -> str | None:
+    def _fault(self, document: Mapping[str, Any], leaf: bytes) -> str | None:
         """Return why an entry must not be sealed: it would then look as if it had been in order."""
-        fault = find_fault(document, self.trust)
-        if fault is not None:
-            return fault
         log = document["log"]
         if log != log_name(self.trust.origin, document["created_at"]):
             return "FORGED it names a log that is not that of its year"
         if log in self._tips and self._tips[log].is_closed:
             return "BACKDATED the log of its year is closed"
-        if _ADDRESS.search(canonical_bytes(document)):
+        if _ADDRESS.search(leaf):
             return "PERSONAL-DATA it holds what looks like an e-mail address"
         return None
 
@@ -239,10 +247,11 @@ class Sealer:
         """Insert all that is pending in one transaction; False when another sealer was first."""
         batches = {log: self._next(log, tip, now) for log, tip in self._tips.items() if tip.pending}
 
+        tiles = {log: self._tips[log].edge.extended(batch.leaves)[1] for log, batch in batches.items()}
+
         def transaction(session: Session) -> None:
             for log, batch in batches.items():
-                tiles = grow(batch.start, batch.leaves, read=partial(self.seals.tile, log))
-                if not self.seals.add_batch(batch, tiles, session=session):
+                if not self.seals.add_batch(batch, tiles[log], session=session):
                     raise _Overtaken
 
         try:
@@ -289,6 +298,7 @@ class Sealer:
             if passed.root != mark.root:
                 raise IntegrityError(f"{log} is another one than was signed up to {mark.size}; nothing more is signed")
         tip.frontier = batch.frontier
+        tip.edge, _ = tip.edge.extended(batch.leaves)
         tip.pending = tip.pending[len(batch.leaves) :]
         tip.puzzled_since = None
 

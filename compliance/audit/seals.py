@@ -105,7 +105,6 @@ class Seals:
         full = [
             {"_id": {"log": batch.log, "level": tile.level, "index": tile.index}, "hashes": hashes}
             for tile, hashes in tiles
-            if tile.width == WIDTH
         ]
         if full:
             self.databases.audit[TILES].insert_many(full, session=session)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from compliance.audit.leaf import SIGNATURE, canonical_bytes, unsigned
+from compliance.audit.leaf import SIGNATURE, stored_bytes, unsigned
 from compliance.audit.trust import Trust
 from compliance.audit.wire import decode_base64
 from compliance.errors import InvalidProof
@@ -16,7 +16,7 @@ def find_fault(document: Mapping[str, Any], trust: Trust) -> str | None:
     if verifier is None:
         return "FORGED no known writer signed it"
     try:
-        signed = canonical_bytes(unsigned(document))
+        signed = stored_bytes(unsigned(document))
     except (TypeError, ValueError):
         return "MODIFIED it holds a value that no entry can hold"
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 
-from compliance.audit.merkle import HASH_BYTES, NodeReader, check_hashes, root_of
+from compliance.audit.merkle import HASH_BYTES, Frontier, NodeReader, check_hashes, root_of
 from compliance.errors import MalformedProof
 
 HEIGHT = 8
@@ -148,6 +148,52 @@ def stream_tiles(leaves: Iterable[bytes], *, begin: int = 0, read: TileReader) -
     for level, row in enumerate(rows):
         if row.hashes:
             yield Tile(level, row.index, len(row.hashes)), b"".join(row.hashes)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The right edge of a tree in tiles: level by level, the hashes that are in no full tile yet.
+
+    With it, a tree grows without a look at any tile.
+    """
+
+    size: int = 0
+    levels: tuple[tuple[bytes, ...], ...] = ()
+
+    @property
+    def frontier(self) -> Frontier:
+        """The frontier of the tree: whether an edge that was read is that of a known tree."""
+        hashes = (found for level in reversed(self.levels) for found in Frontier().extended(level).hashes)
+        return Frontier(self.size, tuple(hashes))
+
+    def extended(self, leaves: Iterable[bytes]) -> tuple["Edge", list[tuple[Tile, bytes]]]:
+        """Return the edge after leaf hashes *leaves*, and the tiles that they filled, with their bytes."""
+        fresh = check_hashes(leaves)
+        size, levels, full = self.size + len(fresh), [], []
+        for level in count():
+            kept = self.levels[level] if level < len(self.levels) else ()
+            if not fresh and not kept and level >= len(self.levels):
+                break
+            hashes, fresh = [*kept, *fresh], []
+            index = (self.size >> (HEIGHT * level)) // WIDTH
+            while len(hashes) >= WIDTH:
+                part, hashes = hashes[:WIDTH], hashes[WIDTH:]
+                full.append((Tile(level, index + len(fresh)), b"".join(part)))
+                fresh.append(root_of(part))
+            levels.append(tuple(hashes))
+        return Edge(size, tuple(levels)), full
+
+
+def read_edge(size: int, read: TileReader) -> Edge:
+    """Return the edge of a tree of *size*, from its partial tiles."""
+    levels = []
+    for level in count():
+        total = size >> (HEIGHT * level)
+        if total == 0:
+            break
+        index, width = divmod(total, WIDTH)
+        levels.append(tuple(_hashes(Tile(level, index, width), read)) if width else ())
+    return Edge(size, tuple(levels))
 
 
 def parse_tile(data: bytes, *, width: int) -> list[bytes]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from compliance.audit.entry import Cause, Entry, to_document
 from compliance.audit.keys import SigningKey
-from compliance.audit.leaf import SIGNATURE, canonical_bytes
+from compliance.audit.leaf import SIGNATURE, stored_bytes
 from compliance.audit.merkle import leaf_hash
 from compliance.audit.wire import encode_base64
 
@@ -85,8 +85,8 @@ class Writer:
         if place is None:
             raise RuntimeError("an audit entry is written in a transaction of Databases.transact only")
         document = to_document(entry, cause) | self._stamp(entry, cause, place)
-        document[SIGNATURE] = encode_base64(self.key.sign(canonical_bytes(document)))
-        leaf = canonical_bytes(document)
+        document[SIGNATURE] = encode_base64(self.key.sign(stored_bytes(document)))
+        leaf = stored_bytes(document)
         self._stream.draft = replace(place, seq=place.seq + 1, prev=encode_base64(leaf_hash(leaf)))
         return document, leaf
 

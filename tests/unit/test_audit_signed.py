@@ -53,10 +53,7 @@ def test_a_value_that_no_entry_can_hold_is_a_fault_and_no_error(value: Any) -> N
     log = log_of(2)
     log[0]["details"] = {"v": value}
 
-    assert [find_fault(document, TRUST) for document in log] == [
-        "MODIFIED it holds a value that no entry can hold",
-        None,
-    ]
+    assert kinds(log) == ["MODIFIED", ""]
 
 
 @pytest.mark.parametrize("taken", ["sig", "details"])

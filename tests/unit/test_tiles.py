@@ -14,7 +14,9 @@ from compliance.audit.merkle import (
     root_of,
 )
 from compliance.audit.tiles import (
+    WIDTH,
     Bundle,
+    Edge,
     Tile,
     bundle_bytes,
     bundles_between,
@@ -23,6 +25,7 @@ from compliance.audit.tiles import (
     parse_bundle,
     parse_path,
     parse_tile,
+    read_edge,
     tiles_between,
 )
 from compliance.errors import MalformedProof
@@ -257,3 +260,19 @@ def test_no_tile_is_outside_of_the_tree(place: tuple[int, int, int]) -> None:
 def test_no_bundle_is_outside_of_the_log(place: tuple[int, int]) -> None:
     with pytest.raises(MalformedProof):
         Bundle(*place)
+
+
+@given(size=st.integers(0, 1400), parts=st.lists(st.integers(0, 700), max_size=4))
+def test_an_edge_grows_as_the_tree_of_its_tiles(size: int, parts: list[int]) -> None:
+    total = size + sum(parts)
+    leaves = [leaf_hash(b"%d" % number) for number in range(total)]
+    whole = dict(grow(0, leaves, read=lambda _: b""))
+    edge, full = Edge().extended(leaves[:size])
+    for part in parts:
+        edge, more = edge.extended(leaves[edge.size : edge.size + part])
+        full += more
+
+    assert dict(full) == {tile: data for tile, data in whole.items() if tile.width == WIDTH}
+    assert edge.frontier == Frontier().extended(leaves)
+    if total:
+        assert read_edge(total, whole.__getitem__) == edge
