@@ -4,9 +4,8 @@ Every fault is reported at once and no value is ever printed.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from compliance.errors import ConfigurationError
+from compliance.misspelt import find_misspelt
 from compliance.roles import Role
 
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -34,18 +34,13 @@ MIGRATIONS = PACKAGE.parent / "migrations" / "versions"
 DATA_MAP = PACKAGE / "datamap" / "reference.yaml"
 SCHEDULES = PACKAGE.parent / "worker" / "schedules.yaml"
 
-DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$")]
+DATABASE_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,47}$"
+DatabaseName = Annotated[str, StringConstraints(pattern=DATABASE_NAME)]
 MONGODB = r"^mongodb(\+srv)?://.+"
 BROKER = r"^(redis|rediss|sentinel|amqp|amqps|memory)://.*"
 BROKER_EXAMPLE = "redis://:password@host:port/0"
 REDIS = ("redis", "rediss", "sentinel")
 DSN = r"^https?://[^@/]+@[^/]+/.+"
-OURS = "COMPLIANCE_"
-OF_COMPOSE = frozenset(f"{OURS}{role.name}_PASSWORD" for role in Role)  # what docker-compose.yml makes settings of
-# Kubernetes tells every process of a namespace where its services are, and one of them may begin with our name.
-SERVICE_LINK = re.compile(
-    r".*(_SERVICE_HOST|_SERVICE_PORT(_\w*)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_\w*)?)=|.*_PORT=[a-z]+://"
-)
 NEEDS_NO_FILE = ("production", "development")
 
 
@@ -89,7 +84,7 @@ LONGEST_WINDOW_SECONDS = 30 * 86_400
 CLOCKS_APART = timedelta(hours=1)  # what clocks of machines may differ by: a sound message must not be lost to one
 
 
-def _from_seconds(longest: int) -> BeforeValidator:
+def _from_seconds(longest: int, *, shortest: float = 0.001) -> BeforeValidator:
     def read(value: object) -> object:
         if not isinstance(value, str):
             return value
@@ -97,14 +92,15 @@ def _from_seconds(longest: int) -> BeforeValidator:
             seconds = float(value)
         except ValueError:
             raise ValueError("expected a number of seconds") from None
-        if not 0 < seconds <= longest:  # NaN too
-            raise ValueError(f"expected more than 0 and at most {longest} seconds")
+        if not shortest <= seconds <= longest:  # NaN too
+            raise ValueError(f"expected at least {shortest} and at most {longest} seconds")
         return timedelta(seconds=seconds)
 
     return BeforeValidator(read)
 
 
 Seconds = Annotated[timedelta, _from_seconds(LONGEST_SECONDS)]
+SweepSeconds = Annotated[timedelta, _from_seconds(LONGEST_SECONDS, shortest=0.1)]
 WindowSeconds = Annotated[timedelta, _from_seconds(LONGEST_WINDOW_SECONDS)]
 
 
@@ -153,7 +149,7 @@ class Settings(BaseSettings):
     batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")
     job_retention_days: int = Field(90, ge=1, le=3650, alias="COMPLIANCE_JOB_RETENTION_DAYS")
     lease: Seconds = Field(timedelta(seconds=30), alias="COMPLIANCE_LEASE_SECONDS")
-    sweep_interval: Seconds = Field(timedelta(seconds=5), alias="COMPLIANCE_SWEEP_SECONDS")
+    sweep_interval: SweepSeconds = Field(timedelta(seconds=5), alias="COMPLIANCE_SWEEP_SECONDS")
     metrics_port: int | None = Field(None, ge=1, le=65535, alias="COMPLIANCE_METRICS_PORT")
     metrics_host: str = Field("127.0.0.1", alias="COMPLIANCE_METRICS_HOST")
     heartbeat_file: Path | None = Field(None, alias="COMPLIANCE_HEARTBEAT_FILE")
@@ -170,6 +166,13 @@ class Settings(BaseSettings):
                 "with COMPLIANCE_SIGNING_KEYS, expected more than an hour beyond COMPLIANCE_SIGNATURE_WINDOW_SECONDS"
             )
         return days
+
+    @field_validator("job_limit")
+    @classmethod
+    def _outlives_leases(cls, limit: timedelta, info: ValidationInfo) -> timedelta:
+        if limit < info.data.get("lease", limit):
+            raise ValueError("expected no less than COMPLIANCE_LEASE_SECONDS")
+        return limit
 
     @classmethod
     def settings_customise_sources(
@@ -227,31 +230,20 @@ def load_settings(
     values, unreadable = _from_files(_secret_files(names, environ, secrets_directory))
     values |= {name: value for name, value in {**environ, **_filled(given)}.items() if name in names and value}
     faults = [f"{name}: {fault}" for name, fault in unreadable.items() if name not in values]
-    faults += _strange([*_links_left_out(environ), *given, *_file_names(secrets_directory)], names)
+    faults += find_misspelt(environ, [*given, *_file_names(secrets_directory)], known=names)
     try:
         settings = Settings.model_validate(_filled(values))
     except ValidationError as error:
-        faults += [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        faults += [f"{_variable(fault['loc'][0])}: {fault['msg']}" for fault in error.errors(include_input=False)]
     if faults:
         raise ConfigurationError(f"these settings are wrong: {'; '.join(faults)}")
     return settings
 
 
-def _strange(given: Iterable[str], names: tuple[str, ...]) -> list[str]:
-    """Return what is wrong with names that look like ours and are not: misspelt, a setting would pass in silence."""
-    known = {*names, *(f"{name}_FILE" for name in names), *OF_COMPOSE}
-    strange = sorted({name for name in given if name.startswith(OURS)} - known)
-    return [f"{name}: there is no such setting{_suggestion(name, names)}" for name in strange]
-
-
-def _suggestion(name: str, names: tuple[str, ...]) -> str:
-    known = {known.removeprefix(OURS): known for known in names}  # compared by what tells them apart
-    near = get_close_matches(name.removeprefix(OURS).removesuffix("_FILE"), known, n=1)
-    return f"; did you mean {known[near[0]]}?" if near else ""
-
-
-def _links_left_out(environ: Mapping[str, str]) -> list[str]:
-    return [name for name, value in environ.items() if not SERVICE_LINK.match(f"{name}={value}")]
+def _variable(place: int | str) -> str:
+    """Return the variable that a fault is about; a default that does not fit is told by the name of its field."""
+    field = Settings.model_fields.get(str(place))
+    return str(field.alias if field else place)
 
 
 def _filled(values: Mapping[str, str | None]) -> dict[str, str]:

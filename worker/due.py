@@ -79,12 +79,17 @@ def find_standings(schedules: Iterable[Schedule], databases: Databases) -> Mappi
 
 
 def take_turn(databases: Databases, name: str, *, every: timedelta) -> bool:
-    """Whether nobody took the turn *name* within *every*, by the clock of the server; then it is taken."""
+    """Whether nobody took the turn *name* within *every*, by the clock of the server; then it is taken.
+
+    A turn from the future counts for nothing: it was taken by the clock of a server that is primary no more.
+    """
     with driver_errors():
         now = databases.server_time()
         try:
             _collection(databases).update_one(
-                {"_id": name, "taken_at": {"$lte": now - every}}, {"$set": {"taken_at": now}}, upsert=True
+                {"_id": name, "$or": [{"taken_at": {"$lte": now - every}}, {"taken_at": {"$gt": now}}]},
+                {"$set": {"taken_at": now}},
+                upsert=True,
             )
         except DuplicateKeyError:  # it is there, and taken later than that
             return False

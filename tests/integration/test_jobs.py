@@ -215,6 +215,15 @@ def test_one_sweep_in_half_an_interval_is_enough(deployment: Deployment) -> None
     assert take_turn(databases, "sweep", every=timedelta()) is True
 
 
+def test_a_turn_that_a_server_with_another_clock_gave_keeps_nobody_waiting(deployment: Deployment) -> None:
+    databases = deployment.worker
+    take_turn(databases, "sweep", every=LONG)
+    ahead = [{"$set": {"taken_at": {"$add": ["$taken_at", 3_600_000]}}}]
+    databases.compliance["schedules"].update_one({"_id": "sweep"}, ahead)
+
+    assert [take_turn(databases, "sweep", every=LONG) for _ in range(2)] == [True, False]
+
+
 def test_the_sweeper_rings_again_for_an_abandoned_job(deployment: Deployment) -> None:
     record(deployment)
     sweep(deployment.services())

@@ -262,6 +262,19 @@ def test_variables_of_others_are_ignored(variable: str, value: str, nowhere: Pat
     assert load_settings({variable: value}, secrets_directory=nowhere) == Settings()
 
 
+def test_what_would_let_no_job_end_or_sweep_without_a_pause_is_refused(nowhere: Path) -> None:
+    short = {"COMPLIANCE_LEASE_SECONDS": "3", "COMPLIANCE_JOB_LIMIT_SECONDS": "2.9", "COMPLIANCE_SWEEP_SECONDS": "0.09"}
+    least = {"COMPLIANCE_LEASE_SECONDS": "3", "COMPLIANCE_JOB_LIMIT_SECONDS": "3", "COMPLIANCE_SWEEP_SECONDS": "0.1"}
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(short, secrets_directory=nowhere)
+    assert "JOB_LIMIT_SECONDS: Value error, expected no less than COMPLIANCE_LEASE_SECONDS" in str(caught.value)
+    assert "SWEEP_SECONDS: Value error, expected at least 0.1 and at most 86400 seconds" in str(caught.value)
+    assert load_settings(least, secrets_directory=nowhere).job_limit == timedelta(seconds=3)
+    with pytest.raises(ConfigurationError, match="COMPLIANCE_JOB_LIMIT_SECONDS: "):
+        load_settings({"COMPLIANCE_LEASE_SECONDS": "21601"}, secrets_directory=nowhere)
+
+
 def test_a_port_that_is_a_number_is_no_link_of_a_cluster(nowhere: Path) -> None:
     with pytest.raises(ConfigurationError, match="COMPLIANCE_METRIC_PORT: there is no such setting; did you mean COMP"):
         load_settings({"COMPLIANCE_METRIC_PORT": "9100"}, secrets_directory=nowhere)
@@ -274,7 +287,7 @@ def test_a_port_that_is_a_number_is_no_link_of_a_cluster(nowhere: Path) -> None:
             "MONGODB_URI": st.just(URI),
             "MONGODB_DATABASE": st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,47}", fullmatch=True),
             "COMPLIANCE_BATCH_DOCS": st.integers(1, 5000).map(str),
-            "COMPLIANCE_LEASE_SECONDS": st.floats(0.001, 86_400).map(str),
+            "COMPLIANCE_LEASE_SECONDS": st.floats(0.001, 21_600).map(str),
             "COMPLIANCE_HOME": st.just("/var/lib/compliance"),
             "COMPLIANCE_LOG_LEVEL": st.sampled_from(["DEBUG", "ERROR"]),
         },
