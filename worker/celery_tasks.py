@@ -16,7 +16,7 @@ from compliance.errors import ComplianceError, InvalidPayload, TransientError
 from compliance.jobs.job import to_request_id
 from worker import consumer
 from worker.doorbell import HIDDEN, RECORDED
-from worker.envelope import LONGEST_PUT_OFF_SECONDS, PUT_OFF
+from worker.envelope import FAULTS, LONGEST_PUT_OFF_SECONDS, PUT_OFF
 from worker.intake import REQUEST_ID, Message, receive
 from worker.job import JobKind, progress_text
 from worker.refusal import UNKNOWN, no_such_task, refuse_no_job
@@ -91,15 +91,16 @@ def add_tasks(app: Celery, services: PerProcess) -> None:
 def _add_task(app: Celery, kind: JobKind, services: PerProcess) -> None:
     def handle(self: ComplianceTask, *args: Any, **kwargs: Any) -> None:
         request_id = _request_id(self, kwargs.pop(REQUEST_ID, None))
+        fault = consumer.fault_text(self.request.get(consumer.FAULT))
 
         message = Message(
             kind=kind,
-            values={"positional arguments": HIDDEN} if args else kwargs,
+            values=kwargs,
             request_id=request_id,
             message_id=str(self.request.id),
             traceparent=_text(self.request.get(TRACEPARENT)),
             is_repeat=bool((self.request.delivery_info or {}).get("redelivered") or self.request.get(RECORDED)),
-            fault=consumer.fault_text(self.request.get(consumer.FAULT)),
+            fault=fault or (FAULTS["args"] if args else None),
             seal=read_seal(self.request.__dict__),
         )
         with _out_of_sight(self, kind.name, request_id):

@@ -3,6 +3,7 @@
 Needs MongoDB and the rights of ``compliance_sender`` only; neither Celery nor Redis is imported or asked.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
@@ -16,10 +17,9 @@ from compliance.jobs.job import RequestId, refuse_reserved, to_request_id
 from compliance.mongo import CODEC, Document, Session, driver_errors, open_client
 from compliance.mongo import Client as MongoDB
 from compliance.roles import OUTBOX, Role
-from compliance.settings import Settings
+from compliance.settings import DATABASE_NAME, Settings
 from worker import signature
-from worker.intake import REQUEST_ID, Urgency, with_text_ids
-from worker.job import parse, validate
+from worker.intake import REQUEST_ID, Urgency, parse_request, with_text_ids
 from worker.refusal import no_such_task
 from worker.tasks import JOBS
 
@@ -39,8 +39,10 @@ class Client:
             database: The application database, ``MONGODB_DATABASE`` of the workers.
 
         Raises:
-            ConfigurationError: When *uri* is no connection string; it is not repeated.
+            ConfigurationError: When *uri* is no connection string, which is not repeated, or *database* no name of one.
         """
+        if not re.fullmatch(DATABASE_NAME, database):
+            raise ConfigurationError("database: expected the name of the application database, such as shop")
         self._database = database
         self._client = open_client(uri, app_name=Role.SENDER.value)
 
@@ -81,12 +83,15 @@ class Client:
 
         Raises:
             UnknownName: When there is no such task; the message lists those that there are.
-            InvalidPayload: With every fault by field, never a value. Nothing was written.
+            InvalidPayload: With every fault by field, never a value. Nothing was written. What only the data map of the
+                workers knows, such as the form of a subject's id, is said later, by the note under the request id.
             StoreUnavailable: When MongoDB does not answer; whether it was written is not known.
         """
         asked = {"priority": priority, "deadline": deadline}
         urgency = {name: value for name, value in asked.items() if value is not None}
         document = _document(task, kwargs, urgency, request_id=request_id)
+        if traceparent is not None and not isinstance(traceparent, str):
+            raise InvalidPayload("traceparent: expected text")
         if traceparent is not None:
             document["traceparent"] = traceparent
         client: MongoDB = self._client if session is None else session.client
@@ -114,9 +119,13 @@ def _document(task: str, kwargs: Mapping[str, Any], urgency: Mapping[str, Any], 
     kind = KINDS.get(task)
     if kind is None:
         raise no_such_task(KINDS)
-    validate(Urgency, urgency, about=task)
-    payload = parse(kind, with_text_ids(kwargs)).model_dump(mode="json", exclude_unset=True)
-    return {"task": task, "kwargs": {**payload, **urgency}, "request_id": _senders_id(request_id)}
+    if not isinstance(kwargs, Mapping):
+        raise InvalidPayload(f"{task}: kwargs: expected a mapping of names to values")
+    values = with_text_ids({**kwargs, **urgency})
+    payload, _ = parse_request(kind, values)
+    asked = {name: values[name] for name in Urgency.model_fields if name in values}
+    stored = {**payload.model_dump(mode="json", exclude_unset=True), **asked}
+    return {"task": task, "kwargs": stored, "request_id": _senders_id(request_id)}
 
 
 def _senders_id(value: str) -> RequestId:

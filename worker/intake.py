@@ -27,7 +27,7 @@ from compliance.jobs.job import (
 )
 from compliance.mongo import Document, Session
 from worker.attempt import carry_out_at_once, carry_out_most_urgent
-from worker.job import JobKind, Moment, Payload, parse, validate
+from worker.job import JobKind, Moment, Payload, check
 from worker.refusal import Refusal, leave, note_id
 from worker.services import Progress, Services
 from worker.signature import Seal
@@ -116,10 +116,7 @@ def admit(message: Message, services: Services, *, sender: str | None = None) ->
     Raises:
         InvalidPayload: With every fault by field.
     """
-    asked = {name: value for name, value in message.values.items() if name in Urgency.model_fields}
-    rest = {name: value for name, value in message.values.items() if name not in asked}
-    payload = parse(message.kind, rest)
-    urgency = validate(Urgency, asked, about=message.kind.task)
+    payload, urgency = parse_request(message.kind, message.values)
     # Before anything is recorded: a name or an address must not be.
     subjects = [to_text(parse_subject_id(subject_id, services.data_map)) for subject_id in payload.subjects()]
     now = services.clock.now()
@@ -134,6 +131,20 @@ def admit(message: Message, services: Services, *, sender: str | None = None) ->
         terms=Terms(priority=urgency.priority, deadline=deadline, trace_id=trace_id(message.traceparent)),
         locks=payload.locks(subjects),
     )
+
+
+def parse_request(kind: JobKind, values: Mapping[str, Any]) -> tuple[Payload, Urgency]:
+    """Return what *values* say to do, and how urgent it is.
+
+    Raises:
+        InvalidPayload: With every fault of both, by field.
+    """
+    asked = {name: value for name, value in values.items() if name in Urgency.model_fields}
+    rest = {name: value for name, value in values.items() if name not in asked}
+    (payload, faults), (urgency, more) = check(kind.payload, rest), check(Urgency, asked)
+    if payload is None or urgency is None:
+        raise InvalidPayload(f"{kind.task}: {'; '.join(sorted(faults | more))}")
+    return payload, urgency
 
 
 def with_text_ids(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,11 +137,18 @@ M = TypeVar("M", bound=BaseModel)
 
 def validate(model: type[M], values: Mapping[str, Any], *, about: str) -> M:
     """Return *values* as *model*; see ``parse``."""
+    found, faults = check(model, values)
+    if found is None:
+        raise InvalidPayload(f"{about}: {'; '.join(sorted(faults))}")
+    return found
+
+
+def check(model: type[M], values: Mapping[str, Any]) -> tuple[M | None, set[str]]:
+    """Return *values* as *model*, or every fault by field; see ``parse``."""
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(dict(values)), set()
     except ValidationError as error:
-        faults = {f"{_field(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)}
-        raise InvalidPayload(f"{about}: {'; '.join(sorted(faults))}") from None
+        return None, {f"{_field(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)}
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -28,7 +28,16 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 
 from compliance.errors import ConfigurationError, InvalidPayload, UntrustedSender
 from compliance.settings import CLOCKS_APART
@@ -40,9 +49,25 @@ SIGNATURE = "compliance_signature"
 AHEAD = CLOCKS_APART  # how far the clock of a sender may go before ours
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 8
+SHORTEST_KEY = 32
+EXAMPLE = "{crm: {keys: [<32 characters or more>], tasks: [compliance.erasure.request]}}"
 
 ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")]
-Key = Annotated[SecretStr, Field(min_length=32)]
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"expected {SHORTEST_KEY} characters or more")
+    return key
+
+
+def _not_empty(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not keys:
+        raise ValueError("expected one key or more")
+    return keys
+
+
+Key = Annotated[SecretStr, AfterValidator(_long_enough)]
 _SECONDS = re.compile(r"[0-9]{1,12}")
 
 
@@ -130,7 +155,7 @@ class Sender(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    keys: Annotated[tuple[Key, ...], Field(min_length=1)]
+    keys: Annotated[tuple[Key, ...], AfterValidator(_not_empty)]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
@@ -149,7 +174,7 @@ class Keyring(RootModel[Annotated[dict[ServiceName, Sender], Field(min_length=1)
         try:
             return cls.model_validate(yaml.safe_load(text))
         except yaml.YAMLError:
-            faults = ["expected YAML or JSON"]
+            faults = [f"expected YAML or JSON, such as {EXAMPLE}"]
         except ValidationError as error:
             faults = sorted({_fault(found["loc"], found["msg"]) for found in error.errors(include_input=False)})
         raise ConfigurationError(f"COMPLIANCE_SIGNING_KEYS: {'; '.join(faults)}") from None
@@ -209,4 +234,5 @@ def _fits(given: Seal, key: SecretStr, task: str, kwargs: Mapping[str, Any], req
 def _fault(location: tuple[int | str, ...], message: str) -> str:
     """Name the place by what this module knows; a key in a wrong place must not be shown as a name."""
     known = [str(part) for part in location if isinstance(part, int) or part in Sender.model_fields]
-    return f"{'.'.join(known) or 'a service'}: {message}"
+    place = ".".join(known) or ("a service" if location else f"expected services with their keys, such as {EXAMPLE}")
+    return f"{place}: {message}"

@@ -14,7 +14,8 @@ from migrations.migrate import build_runner
 from worker.addresses import Addresses
 from worker.embedded import Endpoints, Stack, open_stack, resolve_home
 from worker.processes import PROCESSES, Group, run_processes
-from worker.services import connect
+from worker.schedule import load_schedules
+from worker.services import connect, load_keyring
 
 Say = Callable[[str], None]
 
@@ -72,8 +73,13 @@ def running_system(addresses: Addresses, *, environ: Mapping[str, str], flower_p
         environ: The environment of the processes.
         flower_port: Where Flower listens, on loopback.
         say: Shows a line to a person.
+
+    Raises:
+        ConfigurationError: When schedules or signing keys are wrong; nothing was started.
     """
     settings = addresses.settings
+    load_schedules(settings.schedules)  # what the processes would end of, before anything is started
+    load_keyring(settings)
     home = resolve_home(settings.home)
     logs = home / "log"
     logs.mkdir(mode=0o700, exist_ok=True)

@@ -77,7 +77,7 @@ LOGGED: dict[str, tuple[str | bytes, str]] = {
 }
 # What the note says, under the request id that the worker could read or made.
 NOTED: dict[str, tuple[str, str]] = {
-    "positional arguments": (message([[SECRET], {}, {}]), "(a field whose name is not shown)"),
+    "positional arguments": (message([[SECRET], {}, {}]), "args: expected a list, which must be empty"),
     "args that are nothing": (message([None, {}, {}]), "args: expected a list"),
     "args that are text": (message([SECRET, {}, {}]), "args: expected a list"),
     "kwargs that are nothing": (message([[], None, {}]), "kwargs: expected an object"),

@@ -75,6 +75,10 @@ def test_fifty_equal_requests_at_once_are_one_job(deployment: Deployment, client
         (ERASE, {"subject_id": PERSON}, {"request_id": SECRET}, "looks like an e-mail address"),
         (ERASE, {"subject_id": PERSON}, {"request_id": ""}, "1 to 128 printable"),
         (ERASE, {"subject_id": PERSON}, {"priority": 10}, "priority: "),
+        (ERASE, {"subject": PERSON}, {"priority": 10}, "permitted; subject_id: Field required"),
+        (ERASE, {"priority": 10}, {}, "priority: "),
+        (ERASE, [PERSON], {}, "kwargs: expected a mapping"),
+        (ERASE, {"subject_id": PERSON}, {"traceparent": 7}, "traceparent: expected text"),
         (ERASE, {"subject_id": PERSON}, {"deadline": datetime(2027, 1, 1)}, "deadline: "),  # noqa: DTZ001 - the fault
         ("compliance.erasure", {}, {}, "no such task; known: compliance.audit"),
     ],
@@ -89,6 +93,12 @@ def test_what_is_wrong_is_said_at_once_and_nothing_is_written(
         unreachable.submit(task, kwargs, **{"request_id": "r-1", **more})
 
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "a b", "x" * 49])
+def test_a_client_takes_the_name_of_a_database_and_nothing_else(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="database: expected the name"):
+        Client("mongodb://127.0.0.1:1/", database=name)
 
 
 def test_ids_of_other_types_are_sent_as_text(deployment: Deployment, client: Client) -> None:

@@ -27,7 +27,7 @@ from worker.celery_tasks import HiddenRequest, JobCrashed
 from worker.client import sign
 from worker.consumer import FAULT, REFUSE, CarefulConsumer
 from worker.doorbell import HIDDEN, RECORDED, publisher
-from worker.envelope import PUT_OFF, fault_of
+from worker.envelope import FAULTS, PUT_OFF, fault_of
 from worker.refusal import UNKNOWN
 from worker.resume import TASK as SWEEP
 from worker.routing import QUEUES
@@ -222,6 +222,14 @@ def test_a_wrong_request_id_is_refused_and_not_replaced_by_celerys_own(
     deliver(app, "compliance.audit.verify", request_id=wrong)
 
     assert (ledger.recorded, ledger.refused) == ([], [("audit.verify", "celery-id", "InvalidPayload")])
+
+
+def test_positional_arguments_are_called_so(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = Mock()
+    monkeypatch.setattr(celery_tasks, "receive", receive)
+    deliver(app, "compliance.audit.verify", SECRET)
+
+    assert receive.call_args.args[0].fault == FAULTS["args"]
 
 
 def test_the_task_for_what_does_not_exist_records_that_under_the_request_id(app: Celery, ledger: Recorder) -> None:

@@ -30,6 +30,7 @@ from worker.telemetry import configure_logging
 
 POLL = timedelta(milliseconds=200)
 WAIT_LIMIT = timedelta(minutes=10)
+WIDEST = 10_000
 TELL_AFTER = timedelta(seconds=10)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -188,7 +189,7 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print a table that fits the terminal; without rows the sentence *empty*."""
+    """Print a table that fits the terminal, elsewhere one line per row; without rows the sentence *empty*."""
     listed = [[plain(cell) for cell in row] for row in rows]
     if not listed:
         sys.stdout.write(f"{empty}\n")
@@ -198,7 +199,10 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
         table.add_column(column, overflow="fold")
     for row in listed:
         table.add_row(*row)
-    Console().print(table, markup=False)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDEST)  # what reads it reads line by line
+    console.print(table, markup=False)
 
 
 def plain(value: Any) -> str:
