@@ -1,0 +1,110 @@
+"""What an auditor does: verify, keep a checkpoint, take a receipt, and verify it without any database."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sealed import SealedLog
+from system import System
+from waiting import wait_until
+
+from compliance.audit.checkpoint import open_checkpoint
+from compliance.audit.keys import parse_vkey
+from compliance.audit.trust import policy_of
+
+pytestmark = pytest.mark.timeout(200)
+NOWHERE = {
+    "MONGODB_URI": "mongodb://nobody:x@127.0.0.1:1/?replicaSet=rs0",
+    "COMPLIANCE_AUDITOR_URI": "",
+    "COMPLIANCE_WRITER_KEY": "",
+    "COMPLIANCE_LOG_KEY": "",
+}
+
+
+@pytest.fixture
+def sealed(system: System, tmp_path: Path) -> SealedLog:
+    """A system whose watcher seals the log."""
+    system.start("watcher")
+    sealed = SealedLog(system.deployment, tmp_path / "no-guard")
+    wait_until(lambda: sealed.size >= sealed.count() > 0, timeout=60, what="the watcher seals the log")
+    return sealed
+
+
+def log_key(system: System) -> str:
+    lines = system.compliance("audit", "keys").splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("log "))
+
+
+def test_a_receipt_verifies_without_a_database(system: System, sealed: SealedLog, tmp_path: Path) -> None:
+    file = tmp_path / "entry.tlog-proof"
+    entry = system.deployment.entries(action="migration.applied")[0]
+    key = log_key(system)
+    shown = json.loads(system.compliance("audit", "show", "--entity", f"migration:{entry['entity_id']}", "--json"))
+    system.compliance("audit", "prove", entry["_id"], "--output", str(file))
+
+    proven = system.compliance("audit", "verify-receipt", str(file), "--key", key, "--json", **NOWHERE)
+    text = system.compliance("audit", "verify-receipt", str(file), "--key", key, **NOWHERE)
+
+    assert entry["_id"] in [found["_id"] for found in shown]
+    assert json.loads(proven)["_id"] == entry["_id"]
+    assert text.startswith("entry ")
+    assert sealed.log in text
+    stranger = key.partition("+")[0] + "+" + "0" * 8 + key[key.rindex("+") :]
+    assert "key" in system.command("compliance", "audit", "verify-receipt", str(file), "--key", stranger).stderr
+    file.write_bytes(file.read_bytes().replace(b"index ", b"index 1"))
+    system.compliance("audit", "verify-receipt", str(file), "--key", key, expect=4, **NOWHERE)
+
+
+def test_a_checkpoint_that_was_kept_shows_what_was_cut_off(system: System, sealed: SealedLog, tmp_path: Path) -> None:
+    kept, last = tmp_path / "kept", tmp_path / "last"
+    system.compliance("audit", "checkpoint", "--output", str(kept))
+    printed = system.compliance("audit", "checkpoint")
+    first = system.compliance("audit", "verify", "--output", str(last), "--against", str(kept))
+    again = json.loads(system.compliance("audit", "verify", "--since", str(last), "--against", str(kept), "--json"))
+    policy = policy_of([parse_vkey(log_key(system))], sealed.log)
+
+    assert printed.encode() == kept.read_bytes() == last.read_bytes()
+    assert open_checkpoint(kept.read_bytes(), policy=policy).checkpoint.size == sealed.size
+    assert first.splitlines()[-1].startswith(f"{sealed.size} entries, 0 findings")
+    assert (again["entries"], again["findings"]) == (0, [])
+
+    log, audit = sealed.log, system.deployment.admin.audit
+    for name in ("audit_log", "audit_batches", "audit_checkpoints"):
+        audit[name].delete_many({})
+    system.compliance("audit", "verify")
+    cut = system.compliance("audit", "verify", "--against", str(kept), expect=4)
+    assert cut.startswith(f"TRUNCATED {log}: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("verify", "--since", "nowhere"), "nowhere cannot be read (No such file or directory)"),
+        (("verify-receipt", "nowhere"), "nowhere cannot be read (No such file or directory)"),
+        (("prove", "0" * 32), "there is no audit entry with this id"),
+        (("checkpoint",), "nothing is sealed yet"),
+    ],
+)
+def test_wrong_input_is_one_sentence(shared: System, arguments: tuple[str, ...], says: str) -> None:
+    done = shared.command("compliance", "audit", *arguments)
+
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_files_that_are_no_checkpoint_or_receipt_are_refused(shared: System, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("nothing of the kind")
+
+    for arguments in (("verify", "--since"), ("verify", "--against"), ("verify-receipt",)):
+        done = shared.command("compliance", "audit", *arguments, str(wrong))
+        assert done.returncode == 4, done.stderr
+        assert done.stderr.startswith("error: ")
+
+
+def test_a_watcher_without_the_key_of_the_log_ends_with_a_sentence(shared: System) -> None:
+    done = shared.command("compliance", "watcher", COMPLIANCE_LOG_KEY="")
+
+    assert done.returncode == 78
+    assert "COMPLIANCE_LOG_KEY" in done.stderr
