@@ -9,6 +9,7 @@ Document shapes::
     audit_tiles        {_id: {log: str, level: int, index: int}, hashes: 8192 bytes}
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from bson import MaxKey
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
-from compliance.audit.batch import Batch, from_document, to_document
+from compliance.audit.batch import ID_BYTES, Batch, from_document, to_document
 from compliance.audit.merkle import HASH_BYTES, NodeReader, root_of
 from compliance.audit.tiles import WIDTH, Tile, nodes_in_tiles
 from compliance.errors import MalformedProof, UnknownName
@@ -26,6 +27,7 @@ from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
 
 END = MaxKey()
+_ID = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
 CLOCKS_APART = timedelta(minutes=10)
 
 
@@ -84,6 +86,19 @@ class Seals:
                 if entry["_id"] in batch.ids:
                     return batch.start + batch.ids.index(entry["_id"])
         raise UnknownName("the entry is not sealed yet; the watcher seals every second: try again")
+
+    def place_of(self, entry_id: str) -> tuple[str, int] | None:
+        """Return log and index of an entry by its id alone, None where no batch holds it; reads all batches."""
+        if not _ID.fullmatch(entry_id):
+            return None
+        wanted = bytes.fromhex(entry_id)
+        with driver_errors():
+            for document in self.databases.audit[BATCHES].find({}, {"ids": 1}, sort={"_id": ASCENDING}):
+                ids = document["ids"]
+                for begin in range(0, len(ids), ID_BYTES):
+                    if ids[begin : begin + ID_BYTES] == wanted:
+                        return document["_id"]["log"], document["_id"]["start"] + begin // ID_BYTES
+        return None
 
     def last_batch(self, log: str, *, until: str | None = None, before: str | None = None) -> Batch | None:
         """Return the last batch of *log*, or the last one whose token is *until* at most, or comes *before* another."""

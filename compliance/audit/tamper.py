@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from compliance.audit.incident import Incident, Kind
+from compliance.audit.pruned import PRUNED
 from compliance.audit.schema import INDEXES, VALIDATORS
 from compliance.audit.signed import find_fault
 from compliance.audit.trust import Trust
@@ -20,7 +21,6 @@ from compliance.roles import AUDIT_LOG
 Event = Mapping[str, Any]
 Judgement = tuple[Kind, str] | None
 
-PRUNED = "log.pruned"
 MAX_TRANSACTION = 10_000  # events of one transaction that are looked at together, so that memory stays bounded
 
 # An insert that is as it should be does not leave the server, and of no document more than its key does.

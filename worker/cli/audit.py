@@ -2,41 +2,41 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from bson import ObjectId
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from compliance.audit.checkpoint import parse_checkpoint
 from compliance.audit.entry import EntityId
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.note import parse_note
+from compliance.audit.pruned import find_boundary
 from compliance.audit.receipt import SUFFIX, make_receipt, parse_receipt, verify_receipt
 from compliance.audit.seals import Seals
-from compliance.audit.trust import parse_keys, policy_of
 from compliance.audit.verification import Parallel, Report, verify_log
-from compliance.errors import ExitCode, InvalidPayload, UnknownName
-from compliance.mongo import Databases, driver_errors
+from compliance.errors import ExitCode, IntegrityError, InvalidPayload, UnknownName
+from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import AUDIT_LOG, Role
 from worker.addresses import Addresses
+from worker.cli.audit_files import KeyOption, export, policy_from, progress, prove_from_files, verify_files
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
+from worker.services import Services
 
 app = typer.Typer(
     help="Read the audit log, verify it, and hand out proofs that others can verify.",
     epilog="Example: compliance audit verify",
 )
 
+app.command("export", epilog="Example: compliance audit export audit-2026")(export)
+
 MANY = 100_000  # entries from which more processes are worth their start
 
 EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of the entry.")]
 FileOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file.")]
-KeyOption = Annotated[
-    str | None, typer.Option("--key", metavar="VKEY", help="The verifier key of the log; else that of the settings.")
+FilesOption = Annotated[
+    Path | None, typer.Option("--files", metavar="FOLDER", help="A folder of `compliance audit export`.")
 ]
 
 
@@ -76,13 +76,23 @@ def verify_(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write the last checkpoint here, for --since.")
     ] = None,
+    files: FilesOption = None,
+    key: KeyOption = None,
+    begin_: Annotated[int, typer.Option("--from", metavar="N", help="With --files: the first entry.")] = 0,
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Recompute the log; exit 4 when it is not what was sealed."""
+    """Recompute the log, or an exported folder without any database; exit 4 when it is not what was sealed."""
+    if files is not None:
+        if since is not None or against or output is not None:
+            raise InvalidPayload("--files: --since, --against and --output are for the log in the database")
+        verify_files(ctx, files, key=key, begin=begin_, env=env, json=json)
+        return
+    if key is not None or begin_:
+        raise InvalidPayload("--key and --from are for --files")
     notes = [_read(path) for path in against or ()]
     begin = _read(since) if since is not None else None
-    with runtime(ctx).services(Role.AUDITOR, profile=env) as services, _progress(json=json) as on_progress:
+    with runtime(ctx).services(Role.AUDITOR, profile=env) as services, progress("verifying", json=json) as on_progress:
         report = verify_log(
             services.databases,
             services.trust,
@@ -108,10 +118,19 @@ def checkpoint(ctx: typer.Context, env: EnvOption = None, output: FileOption = N
 
 
 @app.command(epilog="Example: compliance audit prove 4f1c6f0bd7e29c9a3c1d80a1b2c3d4e5 --output entry.tlog-proof")
-def prove(ctx: typer.Context, entry_id: EntryArgument, env: EnvOption = None, output: FileOption = None) -> None:
+def prove(
+    ctx: typer.Context,
+    entry_id: EntryArgument,
+    files: FilesOption = None,
+    env: EnvOption = None,
+    output: FileOption = None,
+) -> None:
     """Write a receipt: a file that proves to anybody, without our database, that an entry is in the log."""
+    if files is not None:
+        _write(prove_from_files(ctx, files, entry_id, env=env), output)
+        return
     with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
-        entry, seals = services.log.find(entry_id), Seals(services.databases)
+        entry, seals = _entry(services, entry_id), Seals(services.databases)
         index, log = seals.index_of(entry), entry["log"]
         note = seals.checkpoint(log)
         if note is None or parse_checkpoint(parse_note(note)[0]).size <= index:
@@ -133,8 +152,7 @@ def verify_receipt_(
     """Verify a receipt without any database; exit 4 when it proves nothing."""
     data = _read(file)
     log = parse_checkpoint(parse_note(parse_receipt(data).checkpoint)[0]).origin
-    keys = parse_keys(key, what="--key") if key is not None else runtime(ctx).addresses(env).trust().log_keys
-    found = verify_receipt(data, policy=policy_of(keys, log))
+    found = verify_receipt(data, policy=policy_from(ctx, key, log, env=env))
     if json:
         sys.stdout.write(found.leaf.decode() + "\n")
         return
@@ -156,6 +174,27 @@ def keys(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) ->
         return
     rows = [("writer", vkey) for vkey in found["writers"]] + [("log", vkey) for vkey in found["log"]]
     sys.stdout.write("".join(f"{who} {vkey}\n" for who, vkey in rows) or "no keys\n")
+
+
+def _entry(services: Services, entry_id: str) -> Document:
+    """Return an entry; where it was pruned, say where its bytes are.
+
+    Raises:
+        UnknownName: When there is none in the database.
+        IntegrityError: When it was there, and nobody pruned it.
+    """
+    try:
+        return services.log.find(entry_id)
+    except UnknownName:
+        place = Seals(services.databases).place_of(entry_id)
+        if place is None:
+            raise
+    log, index = place
+    if index < find_boundary(services.databases, log, services.trust):
+        raise UnknownName(
+            f"entry {index} of {log} was pruned; its bytes are in the folder it was exported to: give --files FOLDER"
+        )
+    raise IntegrityError(f"entry {index} of {log} was sealed and is gone; see `compliance audit verify`")
 
 
 def _parallel(addresses: Addresses, databases: Databases) -> Parallel | None:
@@ -183,19 +222,6 @@ def _show_report(report: Report, *, as_json: bool) -> None:
     waiting = f", {report.pending} wait for their seal" if report.pending else ""
     lines = (*map(str, report.findings), f"{report.entries} entries, {len(report.findings)} findings{waiting}")
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-@contextmanager
-def _progress(*, json: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the log is read, when a person watches."""
-    console = Console(stderr=True)
-    if json or not console.is_terminal:
-        yield lambda _done, _total: None
-        return
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("verifying", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _read(path: Path) -> bytes:

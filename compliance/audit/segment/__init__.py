@@ -14,7 +14,18 @@ Source: C2SP tlog-tiles (APIs, Pruning).
 """
 
 from compliance.audit.segment.finding import Fault, Finding
-from compliance.audit.segment.verify import SegmentReport, verify_segment
+from compliance.audit.segment.read import Segment, open_segment, read_entry
+from compliance.audit.segment.verify import SegmentReport, summed, verify_segment
 from compliance.audit.segment.write import write_segment
 
-__all__ = ["Fault", "Finding", "SegmentReport", "verify_segment", "write_segment"]
+__all__ = [
+    "Fault",
+    "Finding",
+    "Segment",
+    "SegmentReport",
+    "open_segment",
+    "read_entry",
+    "summed",
+    "verify_segment",
+    "write_segment",
+]

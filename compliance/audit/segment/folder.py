@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compliance.audit.merkle import HASH_BYTES
 from compliance.audit.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, Bundle, Tile, parse_path
-from compliance.errors import MalformedProof
+from compliance.errors import InvalidPayload, MalformedProof
 
 CHECKPOINT = "checkpoint"
 MAX_CHECKPOINT_BYTES = 64 * 1024
@@ -59,6 +59,18 @@ class Folder:
                 return file.read(limit + 1)
         except OSError:
             return None
+
+
+def open_folder(path: Path) -> Folder:
+    """Return the folder at *path*.
+
+    Raises:
+        InvalidPayload: When there is none.
+    """
+    if not path.is_dir():
+        name = printable(path.name)
+        raise InvalidPayload(f"there is no folder {name}; give the one that holds {CHECKPOINT} and tile")
+    return Folder(path)
 
 
 def printable(path: str) -> str:

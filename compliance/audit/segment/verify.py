@@ -12,7 +12,7 @@ from pathlib import Path
 from compliance.audit.checkpoint import Checkpoint, Policy, SignedCheckpoint, open_checkpoint
 from compliance.audit.segment.bundles import Run, check_run
 from compliance.audit.segment.finding import Fault, Finding
-from compliance.audit.segment.folder import CHECKPOINT, Folder, printable
+from compliance.audit.segment.folder import CHECKPOINT, Folder, open_folder, printable
 from compliance.audit.segment.tree import Tree
 from compliance.audit.tiles import WIDTH
 from compliance.errors import InvalidPayload, InvalidProof, MalformedProof, TransientError
@@ -74,11 +74,7 @@ def verify_segment(
         InvalidPayload: When there is no such folder, or *begin* is not a multiple of 256 below the size of the log.
         TransientError: When a process was killed.
     """
-    if not path.is_dir():
-        raise InvalidPayload(
-            f"there is no folder {printable(path.name)}; give the one that holds {CHECKPOINT} and tile"
-        )
-    folder, notes = Folder(path), Notes()
+    folder, notes = open_folder(path), Notes()
     signed = _open(folder, policy, notes)
     entries = 0
     if signed is not None:
@@ -87,6 +83,18 @@ def verify_segment(
             entries += count
             on_progress(count)
     return SegmentReport(begin=begin, signed=signed, entries=entries, findings=tuple(notes.findings), found=notes.found)
+
+
+def summed(on_progress: Callable[[int, int], None], total: int) -> Progress:
+    """Return a progress that tells *on_progress* how many entries were looked at so far, of *total*."""
+    done = 0
+
+    def add(entries: int) -> None:
+        nonlocal done
+        done += entries
+        on_progress(done, total)
+
+    return add
 
 
 def check_begin(begin: int, size: int) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from compliance.audit.batch import MAX_LEAVES, Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
 from compliance.audit.log import LENIENT
+from compliance.audit.pruned import find_boundary
 from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.signed import find_fault
 from compliance.audit.trust import Trust
@@ -25,7 +27,6 @@ from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import AUDIT_LOG
 
 STALE_AFTER = timedelta(hours=2)  # the log has a heartbeat every hour
-PRUNED = "log.pruned"
 AT_ONCE = 20_000
 ID = re.compile(r"[0-9a-f]{32}")
 
@@ -106,7 +107,7 @@ class _Verification:
                 findings=self.findings,
                 streams=streams,
                 tally=self.tally,
-                pruned_below=self._pruned_below(log),
+                find_boundary=partial(find_boundary, self.databases, log, self.trust),
                 elsewhere=[known for known in against if known.origin == log],
             )
             check.begin(since if since is not None and since.origin == log else None)
@@ -161,13 +162,6 @@ class _Verification:
         records = found.result()
         for batch in batches:
             check.take(batch, records)
-
-    def _pruned_below(self, log: str) -> int:
-        """Return the index below which entries may be gone: signed entries say so, and are verified like all others."""
-        with driver_errors():
-            found = self.databases.audit[AUDIT_LOG].find({"entity_type": "log", "entity_id": log, "action": PRUNED})
-            signed = [document for document in found if find_fault(document, self.trust) is None]
-        return max((int(document["details"]["below"]) for document in signed), default=0)
 
     def _find_unsealed(self, seals: Seals, since: Checkpoint | None) -> int:
         """Say which entries no batch holds; return how many of them are so new that they need not be sealed yet."""

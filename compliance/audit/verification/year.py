@@ -1,6 +1,6 @@
 """The log of one year: its batches, its tree and its checkpoints."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -27,7 +27,7 @@ class YearCheck:
     """Follows one log from its beginning, or from a checkpoint, to its end.
 
     Attributes:
-        pruned_below: Entries below this index may be gone.
+        find_boundary: Asks below which index entries may be gone; the log may be pruned while it is verified.
         elsewhere: Checkpoints that were kept outside the database.
         frontier: The tree so far.
         note: The last checkpoint that verified.
@@ -40,7 +40,7 @@ class YearCheck:
     findings: Findings
     streams: Streams
     tally: Tally
-    pruned_below: int = 0
+    find_boundary: Callable[[], int] = lambda: 0
     elsewhere: list[Checkpoint] = field(default_factory=list)
     frontier: Frontier = field(default_factory=Frontier)
     entries: int = 0
@@ -51,6 +51,7 @@ class YearCheck:
     _notes: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
     _next_note: tuple[int, bytes] | None = None
     _is_lost: bool = False
+    _boundary: int = 0
 
     def begin(self, since: Checkpoint | None) -> None:
         """Begin behind *since*, whose tree must be the beginning of this one."""
@@ -108,6 +109,9 @@ class YearCheck:
 
     def _take_entries(self, batch: Batch, records: Records) -> bool:
         """Return whether every entry of *batch* that is there has the bytes that were sealed."""
+        found = [id_ for id_ in batch.ids if id_ in records]
+        if len(found) < len(batch.ids) and batch.end > self._boundary:
+            self._boundary = self.find_boundary()
         is_intact, sealed_at = True, int(DatetimeMS(batch.sealed_at))
         for index, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True), batch.start):
             record = records.get(id_)
@@ -120,13 +124,12 @@ class YearCheck:
             if record.stream is not None:
                 self.streams.add(record.stream, record.seq, record.prev, encode_base64(leaf))
                 self._take_time(id_, index, record.created_at, sealed_at)
-        found = [id_ for id_ in batch.ids if id_ in records]
         self.tally.add(found)
         self.entries += len(found)
         return is_intact
 
     def _miss(self, id_: str, index: int, leaf: bytes) -> None:
-        if index >= self.pruned_below:
+        if index >= self._boundary:
             self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
         self.streams.excuse(encode_base64(leaf))
 

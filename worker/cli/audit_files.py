@@ -1,0 +1,106 @@
+"""``compliance audit export`` and what else concerns a log in files: verify it, and prove entries from it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compliance.audit.checkpoint import Policy
+from compliance.audit.export import export_log
+from compliance.audit.receipt import make_receipt, verify_receipt
+from compliance.audit.segment import SegmentReport, open_segment, summed, verify_segment
+from compliance.audit.trust import parse_keys, policy_of
+from compliance.errors import ExitCode
+from compliance.roles import Role
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json
+
+KeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="VKEY", help="The verifier key of the log; else that of the settings.")
+]
+LogOption = Annotated[str | None, typer.Option("--log", metavar="NAME", help="Another log than that of this year.")]
+BeginOption = Annotated[
+    int | None, typer.Option("--from", metavar="N", help="The first entry; else the first that was not pruned.")
+]
+
+
+def export(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to make.")],
+    log: LogOption = None,
+    begin: BeginOption = None,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the sealed log as a folder that verifies without any database; exit 4 when it is not what was sealed."""
+    with (
+        runtime(ctx).services(Role.AUDITOR, profile=env) as services,
+        progress("exporting", json=json) as on_progress,
+    ):
+        found = export_log(
+            services.databases, services.trust, path=folder, log=log, begin=begin, on_progress=on_progress
+        )
+    origin, size = found.checkpoint.origin, found.checkpoint.size
+    if json:
+        show_json({"log": origin, "begin": found.begin, "size": size, "folder": str(folder)})
+        return
+    sys.stdout.write(f"entries {found.begin} to {size - 1} of {origin} are in {folder}\n")
+
+
+def verify_files(ctx: typer.Context, folder: Path, *, key: str | None, begin: int, env: str | None, json: bool) -> None:
+    """Verify an exported folder, show what was found, and exit 4 when that is anything."""
+    segment = open_segment(folder)
+    policy, total = policy_from(ctx, key, segment.tree.origin, env=env), segment.tree.size - begin
+    with progress("verifying", json=json) as on_progress:
+        report = verify_segment(folder, policy=policy, begin=begin, on_progress=summed(on_progress, total))
+    _show(report, segment.tree.origin, as_json=json)
+    if report.is_ok:
+        return
+    first = segment.begin()
+    if begin < first < segment.tree.size:
+        sys.stderr.write(f"the folder begins with entry {first}; if the log was pruned below, give --from {first}\n")
+    raise typer.Exit(int(ExitCode.INTEGRITY))
+
+
+def prove_from_files(ctx: typer.Context, folder: Path, entry_id: str, *, env: str | None) -> bytes:
+    """Return the receipt of an entry that an exported folder holds."""
+    segment = open_segment(folder)
+    index, leaf = segment.find(entry_id)
+    receipt = make_receipt(leaf, index=index, node=segment.nodes(), checkpoint=segment.note)
+    verify_receipt(receipt, policy=policy_from(ctx, None, segment.tree.origin, env=env))
+    return receipt
+
+
+def policy_from(ctx: typer.Context, key: str | None, log: str, *, env: str | None) -> Policy:
+    """Return whom to believe about *log*: the *key* that was given, else the keys of the settings."""
+    keys = parse_keys(key, what="--key") if key is not None else runtime(ctx).addresses(env).trust().log_keys
+    return policy_of(keys, log)
+
+
+@contextmanager
+def progress(what: str, *, json: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while entries are read, when a person watches."""
+    console = Console(stderr=True)
+    if json or not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(report: SegmentReport, log: str, *, as_json: bool) -> None:
+    if as_json:
+        findings = [
+            {"kind": found.fault.value, "what": found.path, "entry": found.index, "why": found.why}
+            for found in report.findings
+        ]
+        show_json({"log": log, "begin": report.begin, "entries": report.entries, "findings": findings})
+        return
+    lines = (*map(str, report.findings), f"{report.entries} entries of {log}, {report.found} findings")
+    sys.stdout.write("\n".join(lines) + "\n")
