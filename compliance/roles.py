@@ -42,13 +42,17 @@ ESCALATING = frozenset({"applyOps", "changePassword", "createUser", "grantRole"}
 
 
 class Role(StrEnum):
-    """One MongoDB user per kind of process, and one for services that send; the value is its user name."""
+    """One MongoDB user per kind of process, one for services that send, one for pruning; the value is its user name."""
 
     WORKER = "compliance_worker"
     MIGRATOR = "compliance_migrator"
     SEALER = "compliance_sealer"
     AUDITOR = "compliance_auditor"
     SENDER = "compliance_sender"
+    ARCHIVER = "compliance_archiver"
+
+
+ON_REQUEST = frozenset({Role.SENDER, Role.ARCHIVER})  # users that are made where their connection string is set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,9 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
             return [_allow(audit, "", "listCollections", *READ), _allow(own, "", "listCollections", *READ)]
         case Role.SENDER:
             return [_allow(own, OUTBOX, "insert")]
+        case Role.ARCHIVER:
+            # The only one that may alter the log, by design: it prunes. No process connects as it.
+            return [_allow(audit, "", "find"), _allow(audit, AUDIT_LOG, "insert", "remove")]
 
 
 def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     """What the environment says; each alias is the name of a variable.
 
     Where ``MONGODB_URI`` or ``REDIS_URL`` is absent the embedded stack serves. The ``*_URI`` of the other roles fall
-    back to ``MONGODB_URI``.
+    back to ``MONGODB_URI``, but for that of the archiver.
     """
 
     model_config = SettingsConfigDict(
@@ -122,6 +122,7 @@ class Settings(BaseSettings):
     sealer_uri: MongoUri | None = Field(None, alias="COMPLIANCE_SEALER_URI")
     auditor_uri: MongoUri | None = Field(None, alias="COMPLIANCE_AUDITOR_URI")
     sender_uri: MongoUri | None = Field(None, alias="COMPLIANCE_SENDER_URI")
+    archiver_uri: MongoUri | None = Field(None, alias="COMPLIANCE_ARCHIVER_URI")
     admin_uri: MongoUri | None = Field(None, alias="COMPLIANCE_ADMIN_URI")
     redis_url: BrokerUrl | None = Field(None, alias="REDIS_URL")
     broker_ca_file: FilePath | None = Field(None, alias="COMPLIANCE_BROKER_CA_FILE")
@@ -148,6 +149,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("INFO", alias="COMPLIANCE_LOG_LEVEL")
     batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")
     job_retention_days: int = Field(90, ge=1, le=3650, alias="COMPLIANCE_JOB_RETENTION_DAYS")
+    audit_retention_days: int = Field(365, ge=1, le=36_500, alias="COMPLIANCE_AUDIT_RETENTION_DAYS")
     lease: Seconds = Field(timedelta(seconds=30), alias="COMPLIANCE_LEASE_SECONDS")
     sweep_interval: SweepSeconds = Field(timedelta(seconds=5), alias="COMPLIANCE_SWEEP_SECONDS")
     metrics_port: int | None = Field(None, ge=1, le=65535, alias="COMPLIANCE_METRICS_PORT")
@@ -200,6 +202,8 @@ class Settings(BaseSettings):
             Role.AUDITOR: self.auditor_uri,
             Role.SENDER: self.sender_uri,
         }
+        if role is Role.ARCHIVER:  # no other user may do what it does
+            return self.archiver_uri
         return own.get(role) or self.mongodb_uri
 
     def to_environ(self) -> dict[str, str]:

@@ -107,6 +107,7 @@ class Deployment:
             "COMPLIANCE_SEALER_URI": endpoints.mongodb_uri(Role.SEALER.value, auth_source=own),
             "COMPLIANCE_AUDITOR_URI": endpoints.mongodb_uri(Role.AUDITOR.value, auth_source=own),
             "COMPLIANCE_SENDER_URI": self.sender_uri,
+            "COMPLIANCE_ARCHIVER_URI": endpoints.mongodb_uri(Role.ARCHIVER.value, auth_source=own),
             "COMPLIANCE_WRITER_KEY": self.addresses.writer("test").key.skey,
             "COMPLIANCE_LOG_KEY": self.addresses.log_key().skey,
             "REDIS_URL": endpoints.redis_url,

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from signing import signed
 from waiting import wait_until
 
 from compliance.audit.export import Exported, export_log
+from compliance.audit.prune import Pruning, plan_pruning
+from compliance.audit.pruned import PRUNED, find_boundary
 from compliance.audit.segment import SegmentReport, verify_segment
+from compliance.mongo import Databases, Document
 from compliance.roles import Role
 from worker.embedded import Stack
 
 SIZE = 600
+BELOW = 512
 
 
 @dataclass
@@ -46,6 +51,15 @@ class ExportedLog:
     def entries(self) -> Any:
         return self.deployment.admin.audit["audit_log"]
 
+    @property
+    def later(self) -> datetime:
+        """A time at which all entries are old."""
+        return self.deployment.admin.server_time() + timedelta(hours=1)
+
+    @property
+    def boundary(self) -> int:
+        return find_boundary(self.deployment.admin, self.log, self.deployment.addresses.trust())
+
     def write(self, count: int) -> None:
         """Write entries in one go, as workers would one by one, and seal them."""
         size = self.sealed.size
@@ -66,6 +80,24 @@ class ExportedLog:
         """Verify as somebody who has the key of the log and no database."""
         policy = self.deployment.addresses.trust().policy(self.log)
         return verify_segment(path or self.folder, policy=policy, begin=begin, processes=1)
+
+    def plan(self, databases: Databases | None = None, **changes: Any) -> Pruning:
+        options = {"log": self.log, "below": BELOW, "path": self.folder, "older_than": self.later} | changes
+        databases = databases or self.deployment.services(Role.ARCHIVER).databases
+        return plan_pruning(databases, self.deployment.addresses.trust(), **options)
+
+    def prune(self, databases: Databases | None = None, **changes: Any) -> int:
+        """Prune, a bundle in each transaction."""
+        return self.plan(databases, **changes).run(self.deployment.services().clock, step=256)
+
+    def pruned(self) -> list[Document]:
+        """What the log says about its prunings."""
+        return self.deployment.entries(action=PRUNED)
+
+    def left(self) -> list[str]:
+        """The ids that are still there, of those that there were."""
+        found = {entry["_id"] for entry in self.entries.find({"_id": {"$in": self.ids}}, {"_id": 1})}
+        return [id_ for id_ in self.ids if id_ in found]
 
 
 @contextmanager

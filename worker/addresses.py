@@ -32,6 +32,8 @@ class Addresses:
         uri = self.settings.uri_for(role)
         if uri is not None:
             return uri.get_secret_value()
+        if self.settings.mongodb_uri is not None:
+            raise ConfigurationError(f"set COMPLIANCE_{role.name}_URI, the connection string of {role.value}")
         return self._stack().mongodb_uri(role.value, auth_source=f"{self.settings.mongodb_database}_compliance")
 
     def admin_uri(self) -> str:

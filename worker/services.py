@@ -22,7 +22,7 @@ from worker.addresses import Addresses
 from worker.signature import Keyring
 from worker.telemetry import Monitor
 
-WRITERS = (Role.WORKER, Role.MIGRATOR, Role.SEALER)  # who may append to the audit log
+WRITERS = (Role.WORKER, Role.MIGRATOR, Role.SEALER, Role.ARCHIVER)  # who may append to the audit log
 Publish = Callable[[Job], None]
 Progress = Callable[[Mapping[str, Any]], None]
 

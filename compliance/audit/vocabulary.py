@@ -35,6 +35,7 @@ _OURS = {
     "audit.verified": "the log was verified",
     "audit.heartbeat": "nothing happened but time: an hour without one is an hour in which nothing could be recorded",
     "log.closed": "the log of a past year takes no more entries; its last size and root hash are those in the details",
+    "log.pruned": "entries of a log that are old, and in an exported folder, were removed; the rest begins at `below`",
     "jobs.purged": "finished jobs whose retention period was over were removed, with counts by kind",
     "job.rejected": "a request was refused for good",
     "message.refused": "a message was wrong, or its request id was used before; no job came of it",

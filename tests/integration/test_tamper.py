@@ -18,10 +18,8 @@ from waiting import wait_until
 from compliance.audit.entry import Entry
 from compliance.audit.incident import Kind
 from compliance.audit.keys import SigningKey
-from compliance.audit.leaf import SIGNATURE, canonical_bytes, unsigned
+from compliance.audit.pruned import PRUNED
 from compliance.audit.schema import VALIDATORS
-from compliance.audit.tamper import PRUNED
-from compliance.audit.wire import encode_base64
 from compliance.mongo import Databases, Document, Session
 from compliance.provision import ensure_audit_log
 from compliance.roles import AUDIT_LOG, CHECKPOINTS, COSIGNATURES, INCIDENTS, TILES, Role
@@ -234,21 +232,19 @@ def test_no_value_of_a_document_is_repeated(filled: Deployment) -> None:
 
 
 def pruning(*, entries: int, key: SigningKey = WRITER_KEY, number: int = 9) -> Document:
-    """The entry of a pruning, signed; its action comes with pruning itself."""
+    """The entry of a pruning, signed."""
     (document,) = signed(
         Entry(
             event=f"prune-{number}",
             entity_type="log",
             entity_id="audit_log",
-            action="audit.verified",
+            action=PRUNED,
             created_at=NOON,
             performed_by="test",
             details={"entries": entries},
         ),
         writer=a_writer(key),
     )
-    document["action"] = PRUNED
-    document[SIGNATURE] = encode_base64(key.sign(canonical_bytes(unsigned(document))))
     return document
 
 

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from compliance.audit.vocabulary import ACTIONS
 from compliance.datamap.model import load_data_map
-from compliance.roles import Role
+from compliance.roles import ON_REQUEST, Role
 from compliance.settings import Settings, load_settings
 from migrations.discovery import discover
 from worker.cli import build_cli
@@ -141,13 +141,14 @@ def test_provisioning_takes_the_passwords_of_the_connection_strings(compose: dic
 
     passwords = _configured_passwords(load_settings(environ))
 
-    assert passwords == {role: f"COMPLIANCE_{role.name}_PASSWORD" for role in Role if role is not Role.SENDER}
+    assert passwords == {role: f"COMPLIANCE_{role.name}_PASSWORD" for role in Role if role not in ON_REQUEST}
 
 
-def test_a_user_for_senders_is_made_where_its_connection_string_is_set() -> None:
-    settings = load_settings({"COMPLIANCE_SENDER_URI": "mongodb://compliance_sender:pass@a/?replicaSet=rs0"})
+@pytest.mark.parametrize("role", sorted(ON_REQUEST))
+def test_a_user_that_not_everybody_needs_is_made_where_its_connection_string_is_set(role: Role) -> None:
+    settings = load_settings({f"COMPLIANCE_{role.name}_URI": f"mongodb://{role.value}:pass@a/?replicaSet=rs0"})
 
-    assert _configured_passwords(settings) == {Role.SENDER: "pass"}
+    assert _configured_passwords(settings) == {role: "pass"}
 
 
 def test_a_connection_string_of_another_user_gives_no_password() -> None:

@@ -33,8 +33,18 @@ def test_without_access_control_no_rights_are_compared() -> None:
 
 @pytest.mark.parametrize("role", Role)
 def test_each_role_of_ours_is_as_it_should_be(role: Role) -> None:
-    refuse_excess(login(role))
     refuse_other_rights(login(role), role, GRANTS)
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.ARCHIVER])
+def test_no_process_is_refused_with_its_own_role(role: Role) -> None:
+    refuse_excess(login(role))
+
+
+@pytest.mark.parametrize("role", [Role.WORKER, Role.MIGRATOR, Role.SEALER])
+def test_no_process_may_have_the_rights_of_the_archiver(role: Role) -> None:
+    with pytest.raises(ConfigurationError, match=r"could alter the audit log \(remove\)"):
+        refuse_excess(login(role, Role.ARCHIVER))
 
 
 def test_one_user_for_all_is_compared_with_the_roles_that_it_has() -> None:

@@ -41,13 +41,16 @@ def actions_on(role: Role, database: str, collection: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("role", Role)
+PROCESSES = [role for role in Role if role is not Role.ARCHIVER]
+
+
+@pytest.mark.parametrize("role", PROCESSES)
 @pytest.mark.parametrize("database", ["app", "app_audit", "spotify_ai_agent"])
-def test_no_role_may_alter_the_audit_log(role: Role, database: str) -> None:
+def test_no_role_of_a_process_may_alter_the_audit_log(role: Role, database: str) -> None:
     assert altering_actions(privileges(role, database, GRANTS), database) == frozenset()
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", PROCESSES)
 @pytest.mark.parametrize("name", ["audit_log", "app_audit.audit_log", ""])
 def test_no_grant_of_a_data_map_reaches_the_audit_log(role: Role, name: str) -> None:
     grants = Grants(erasable=[name], importable=[name])
@@ -96,6 +99,14 @@ def test_who_acts_may_append_and_read(role: Role) -> None:
 
 def test_the_auditor_writes_nowhere() -> None:
     assert {action for privilege in granted(Role.AUDITOR) for action in privilege["actions"]} & WRITES == set()
+
+
+def test_the_archiver_reads_the_audit_database_and_removes_entries_and_nothing_else() -> None:
+    assert granted(Role.ARCHIVER) == [
+        {"resource": {"db": "app_audit", "collection": ""}, "actions": ["find"]},
+        {"resource": {"db": "app_audit", "collection": AUDIT_LOG}, "actions": ["insert", "remove"]},
+    ]
+    assert altering_actions(granted(Role.ARCHIVER), "app") == {"remove"}
 
 
 def test_a_sender_may_insert_into_the_outbox_and_nothing_else() -> None:

@@ -332,3 +332,17 @@ def test_production_is_production_however_it_is_written(name: str) -> None:
 def test_a_dsn_that_reports_nowhere_is_a_fault() -> None:
     with pytest.raises(ConfigurationError, match="SENTRY_DSN"):
         load_settings({"SENTRY_DSN": "foo"})
+
+
+def test_nobody_elses_user_serves_the_archiver(nowhere: Path) -> None:
+    own = load_settings({"MONGODB_URI": URI, "COMPLIANCE_ARCHIVER_URI": "mongodb://own"}, secrets_directory=nowhere)
+
+    assert own.uri_for(Role.ARCHIVER) == SecretStr("mongodb://own")
+    assert load_settings({"MONGODB_URI": URI}, secrets_directory=nowhere).uri_for(Role.ARCHIVER) is None
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "36501", "some"])
+def test_a_retention_period_of_the_audit_log_that_makes_no_sense_is_refused(days: str, nowhere: Path) -> None:
+    assert load_settings({}, secrets_directory=nowhere).audit_retention_days == 365
+    with pytest.raises(ConfigurationError, match="COMPLIANCE_AUDIT_RETENTION_DAYS: "):
+        load_settings({"COMPLIANCE_AUDIT_RETENTION_DAYS": days}, secrets_directory=nowhere)

@@ -20,7 +20,7 @@ from compliance.errors import ExitCode, IntegrityError, InvalidPayload, UnknownN
 from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import AUDIT_LOG, Role
 from worker.addresses import Addresses
-from worker.cli.audit_files import KeyOption, export, policy_from, progress, prove_from_files, verify_files
+from worker.cli.audit_files import KeyOption, export, policy_from, progress, prove_from_files, prune, verify_files
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 from worker.services import Services
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 app.command("export", epilog="Example: compliance audit export audit-2026")(export)
+app.command("prune", epilog="Example: compliance audit prune --log NAME --below 4096 --exported audit-2025")(prune)
 
 MANY = 100_000  # entries from which more processes are worth their start
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from compliance.audit.checkpoint import Policy
 from compliance.audit.export import export_log
+from compliance.audit.prune import Pruning, plan_pruning
 from compliance.audit.receipt import make_receipt, verify_receipt
 from compliance.audit.segment import SegmentReport, open_segment, summed, verify_segment
 from compliance.audit.trust import parse_keys, policy_of
-from compliance.errors import ExitCode
+from compliance.errors import ExitCode, InvalidPayload
 from compliance.roles import Role
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json
 
@@ -79,6 +81,58 @@ def policy_from(ctx: typer.Context, key: str | None, log: str, *, env: str | Non
     """Return whom to believe about *log*: the *key* that was given, else the keys of the settings."""
     keys = parse_keys(key, what="--key") if key is not None else runtime(ctx).addresses(env).trust().log_keys
     return policy_of(keys, log)
+
+
+def prune(
+    ctx: typer.Context,
+    log: Annotated[str, typer.Option("--log", metavar="NAME", help="The log of one year.")],
+    below: Annotated[int, typer.Option("--below", metavar="N", help="The first entry that stays.")],
+    exported: Annotated[Path, typer.Option("--exported", metavar="FOLDER", help="Where the entries are.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove old entries that an exported folder holds from the database; their proofs keep working."""
+    with runtime(ctx).services(Role.ARCHIVER, profile=env) as services:
+        retention = timedelta(days=services.settings.audit_retention_days)
+        with progress("verifying", json=json) as on_progress:
+            plan = plan_pruning(
+                services.databases,
+                services.trust,
+                log=log,
+                below=below,
+                path=exported,
+                older_than=services.databases.server_time() - retention,
+                on_progress=on_progress,
+            )
+        removed = 0
+        if plan.begin < plan.below and not dry_run:
+            _confirm(plan, is_sure=yes)
+            with progress("removing", json=json) as on_progress:
+                removed = plan.run(services.clock, on_progress=on_progress)
+    if json:
+        show_json({"log": log, "begin": plan.begin, "below": plan.below, "entries": plan.entries, "removed": removed})
+        return
+    if plan.begin >= plan.below:
+        sys.stdout.write(f"nothing to remove: {log} begins at {plan.begin} already\n")
+        return
+    done = f"{plan.entries} entries would go" if dry_run else f"{removed} entries removed"
+    sys.stdout.write(f"{done}: {log} from {plan.begin} to {plan.below - 1}\n")
+
+
+def _confirm(plan: Pruning, *, is_sure: bool) -> None:
+    """Ask a person; where there is none, the command has to say that it is meant.
+
+    Raises:
+        InvalidPayload: When it does not.
+    """
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidPayload("give --yes to remove entries without being asked")
+    question = f"Remove {plan.entries} entries of {plan.tree.origin}, from {plan.begin} to {plan.below - 1}?"
+    typer.confirm(question, abort=True, err=True)
 
 
 @contextmanager

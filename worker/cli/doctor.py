@@ -18,7 +18,7 @@ from compliance.foundation import OWN, find_differences
 from compliance.login import Login, find_login, refuse_excess, refuse_other_rights
 from compliance.mongo import Databases, driver_errors, open_client
 from compliance.provision import provision
-from compliance.roles import Grants, Role
+from compliance.roles import ON_REQUEST, Grants, Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.app import refuse_unknown_tasks
@@ -79,8 +79,9 @@ def _provision(addresses: Addresses) -> None:
         with driver_errors():
             known = {user["user"] for user in databases.compliance.command("usersInfo")["users"]}
         configured = _configured_passwords(addresses.settings)
-        # Who sends is a service, and may be a user of its own that was granted the role.
-        new = [role for role in Role if role.value not in known and role not in configured and role is not Role.SENDER]
+        # Who sends is a service, and may be a user of its own that was granted the role; who prunes is a person.
+        made = [role for role in Role if role not in ON_REQUEST]
+        new = [role for role in made if role.value not in known and role not in configured]
         generated = {role: secrets.token_urlsafe(32) for role in new}
         changed = provision(databases, grants=grants, passwords=configured | generated)
     for line in changed:
@@ -126,9 +127,10 @@ def _migrated(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
 
 
 def _roles_in_use(settings: Settings) -> Iterator[Role]:
-    """Yield the roles to connect as: where the servers are configured, senders bring their own connection string."""
+    """Yield the roles to connect as: where the servers are configured, some bring their own connection string."""
+    own = {Role.SENDER: settings.sender_uri, Role.ARCHIVER: settings.archiver_uri}
     for role in Role:
-        if role is not Role.SENDER or settings.sender_uri is not None or settings.mongodb_uri is None:
+        if role not in ON_REQUEST or own[role] is not None or settings.mongodb_uri is None:
             yield role
 
 
