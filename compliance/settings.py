@@ -132,6 +132,7 @@ class Settings(BaseSettings):
     sentinel_password: SecretStr | None = Field(None, alias="COMPLIANCE_SENTINEL_PASSWORD")
     signing_keys: SecretStr | None = Field(None, alias="COMPLIANCE_SIGNING_KEYS")
     signature_window: WindowSeconds = Field(timedelta(days=1), alias="COMPLIANCE_SIGNATURE_WINDOW_SECONDS")
+    pseudonym_keys: SecretStr | None = Field(None, alias="COMPLIANCE_PSEUDONYM_KEYS")
     audit_origin: LogOrigin | None = Field(None, alias="COMPLIANCE_AUDIT_ORIGIN")
     writer_key: SecretStr | None = Field(None, alias="COMPLIANCE_WRITER_KEY")
     writer_vkeys: str = Field("", alias="COMPLIANCE_WRITER_VKEYS")

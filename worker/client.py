@@ -1,4 +1,4 @@
-"""For Python services: ask for work through the outbox, and sign messages that go another way.
+"""For Python services: ask for work through the outbox, sign messages that go another way, name people.
 
 Needs MongoDB and the rights of ``compliance_sender`` only; neither Celery nor Redis is imported or asked.
 """
@@ -12,6 +12,7 @@ from typing import Any, Self
 from pymongo.write_concern import WriteConcern
 
 from compliance.clock import SystemClock
+from compliance.datamap.pseudonym import Pseudonyms, parse_pseudonym_keys
 from compliance.errors import ConfigurationError, InvalidPayload
 from compliance.jobs.job import RequestId, refuse_reserved, to_request_id
 from compliance.mongo import CODEC, Document, Session, driver_errors, open_client
@@ -23,7 +24,7 @@ from worker.intake import REQUEST_ID, Urgency, parse_request, with_text_ids
 from worker.refusal import no_such_task
 from worker.tasks import JOBS
 
-__all__ = ["Client", "sign"]
+__all__ = ["Client", "pseudonym", "sign"]
 
 KINDS = {kind.task: kind for kind in JOBS.values()}
 
@@ -131,6 +132,20 @@ def _document(task: str, kwargs: Mapping[str, Any], urgency: Mapping[str, Any], 
 def _senders_id(value: str) -> RequestId:
     refuse_reserved(value)
     return to_request_id(value)
+
+
+def pseudonym(value: str, *, collection: str, keys: str) -> str:
+    """Return the ``subject_id`` of a person where the data map has a personal root key.
+
+    Args:
+        value: The id of the person as the root document holds it.
+        collection: The root collection, ``subject.collection`` of the data map.
+        keys: ``COMPLIANCE_PSEUDONYM_KEYS`` of the workers, or its first pair.
+
+    Raises:
+        ConfigurationError: When *keys* cannot be read; they are not repeated.
+    """
+    return Pseudonyms(collection, parse_pseudonym_keys(keys, what="keys")).make(value)
 
 
 def sign(task: str, kwargs: Mapping[str, Any], *, request_id: str, service: str, key: str) -> dict[str, str]:

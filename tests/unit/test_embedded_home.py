@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compliance.datamap.pseudonym import parse_pseudonym_keys
 from compliance.errors import ConfigurationError
 from compliance.roles import Role
 from worker.embedded.home import Secrets, State, locate_home, resolve_home, write_private
@@ -78,6 +79,17 @@ def test_a_user_that_is_new_gets_a_password_and_the_others_keep_theirs(tmp_path:
     assert (grown.redis, grown.key_file) == (secrets.redis, secrets.key_file)
     assert Secrets.load(tmp_path) == grown
     assert mode(tmp_path / "secrets.json") == 0o600
+
+
+def test_secrets_of_an_older_stack_gain_a_key_for_pseudonyms_and_keep_it(tmp_path: Path) -> None:
+    old = asdict(Secrets.generate())
+    del old["pseudonym"]
+    write_private(tmp_path / "secrets.json", json.dumps(old))
+
+    grown = Secrets.load_or_create(tmp_path)
+
+    assert parse_pseudonym_keys(f"embedded:{grown.pseudonym}")
+    assert Secrets.load_or_create(tmp_path) == grown
 
 
 def test_secrets_are_readable_by_their_owner_only_and_never_shown(tmp_path: Path) -> None:

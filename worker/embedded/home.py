@@ -77,12 +77,13 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """The generated passwords and signing keys of a stack, in ``secrets.json``; no representation shows them."""
+    """The generated passwords and keys of a stack, in ``secrets.json``; no representation shows them."""
 
     passwords: Mapping[str, str] = field(repr=False)
     redis: str = field(repr=False)
     key_file: str = field(repr=False)
     seeds: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pseudonym: str = field(default="", repr=False)
 
     def seed(self, signer: str) -> bytes:
         """Return the private half of an Ed25519 key: that of ``writer`` or ``log``."""
@@ -96,6 +97,7 @@ class Secrets:
             redis=secrets.token_urlsafe(24),
             key_file=secrets.token_hex(KEY_FILE_BYTES // 2),
             seeds={signer: b64encode(secrets.token_bytes(SEED_BYTES)).decode() for signer in SIGNERS},
+            pseudonym=secrets.token_hex(SEED_BYTES),
         )
 
     @classmethod
@@ -122,7 +124,7 @@ class Secrets:
         whole = new
         if kept is not None:
             passwords, seeds = {**new.passwords, **kept.passwords}, {**new.seeds, **kept.seeds}
-            whole = replace(kept, passwords=passwords, seeds=seeds)
+            whole = replace(kept, passwords=passwords, seeds=seeds, pseudonym=kept.pseudonym or new.pseudonym)
         if whole != kept:
             write_private(home / "secrets.json", json.dumps(asdict(whole)))
         return whole
