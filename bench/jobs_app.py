@@ -30,6 +30,13 @@ def bare(request_id: str, **values: Any) -> None:
     event = to_event(ConsentUpdate.model_validate(values), mine.data_map)
 
     def effect(session: Session) -> None:
-        consent.record(event, request_id=request_id, actor="bench", now=mine.clock.now(), session=session)
+        consent.record(
+            event,
+            user_id=event.subject_id,
+            request_id=request_id,
+            actor="bench",
+            now=mine.clock.now(),
+            session=session,
+        )
 
     mine.databases.transact(effect)

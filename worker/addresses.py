@@ -8,6 +8,8 @@ from pydantic import SecretStr
 from compliance.audit.keys import SigningKey
 from compliance.audit.trust import Trust, joined, parse_keys, parse_own_key
 from compliance.audit.writer import Writer
+from compliance.datamap.model import DataMap
+from compliance.datamap.pseudonym import VARIABLE, PseudonymKey, Pseudonyms, parse_pseudonym_keys
 from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.roles import Role
 from compliance.settings import Settings
@@ -97,6 +99,27 @@ class Addresses:
     def seal_guard(self) -> Path:
         """Return the file in which the sealer remembers what it signed."""
         return self.settings.seal_guard or resolve_home(self.settings.home) / "seal-guard.json"
+
+    def pseudonyms(self, data_map: DataMap) -> Pseudonyms | None:
+        """Return how people are named outside the application database; None where their ids stand as they are.
+
+        Raises:
+            ConfigurationError: When the data map names people by a personal key and there is no key for pseudonyms.
+        """
+        if not data_map.root_key.personal:
+            return None
+        return Pseudonyms(data_map.subject.collection, self._pseudonym_keys(data_map))
+
+    def _pseudonym_keys(self, data_map: DataMap) -> tuple[PseudonymKey, ...]:
+        given = self.settings.pseudonym_keys
+        if given is not None:
+            return parse_pseudonym_keys(given.get_secret_value())
+        if self.settings.mongodb_uri is not None:
+            raise ConfigurationError(
+                f"set {VARIABLE} to name:secret: subject.key {data_map.subject.key} of the data map is personal, so "
+                "requests, jobs and the audit log name people by keyed pseudonyms"
+            )
+        return (PseudonymKey("embedded", self._stack().secrets.pseudonym),)
 
     def _key(self, signer: str, given: SecretStr | None) -> SigningKey:
         held = self._held_key(signer, given)

@@ -44,14 +44,15 @@ class Source:
 def sources(data_map: DataMap) -> tuple[Source, ...]:
     """Return what to follow; the stages let pass what ``route`` looks at, and no document of the application.
 
-    Where a root document is not known by its ``_id``, its deletion does not tell whom it was about: then the completed
-    request does.
+    Where a root document is not known by its ``_id``, its deletion does not tell whom it was about; where that is
+    personal, it would tell too much: then the completed request does.
     """
     root = {"operationType": "delete", "ns.coll": data_map.subject.collection}
     schema = {"operationType": {"$in": list(SCHEMA_EVENTS)}}
     slim = {"operationType": 1, "ns": 1, "documentKey": 1, "clusterTime": 1}
-    app = Source("app", [{"$match": {"$or": [root, schema]}}, {"$project": slim}])
-    if data_map.root_key.path == "_id":
+    gone = [] if data_map.root_key.personal else [root]  # the event would tell who it was
+    app = Source("app", [{"$match": {"$or": [*gone, schema]}}, {"$project": slim}])
+    if _is_told_by_deletion(data_map):
         return (app,)
     done = {
         "operationType": "update",
@@ -84,7 +85,7 @@ def _subject_of(change: Mapping[str, Any], data_map: DataMap) -> str | None:
     """Return the id of the person who is gone after *change*, None where it does not tell of one."""
     collection = change["ns"]["coll"]
     if change["operationType"] == "delete" and collection == data_map.subject.collection:
-        found = change["documentKey"]["_id"] if data_map.root_key.path == "_id" else None
+        found = change["documentKey"]["_id"] if _is_told_by_deletion(data_map) else None
     elif change["operationType"] == "update" and collection == REQUESTS:
         found = (change.get("fullDocument") or {}).get("subject_id")
     else:
@@ -97,6 +98,10 @@ def _subject_of(change: Mapping[str, Any], data_map: DataMap) -> str | None:
     except (InvalidPayload, ValueError):
         return None
     return text
+
+
+def _is_told_by_deletion(data_map: DataMap) -> bool:
+    return data_map.root_key.path == "_id" and not data_map.root_key.personal
 
 
 def coalesce(follow_ups: Iterable[FollowUp | None]) -> list[FollowUp]:

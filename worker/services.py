@@ -13,6 +13,7 @@ from compliance.audit.log import AuditLog
 from compliance.audit.trust import Trust
 from compliance.clock import Clock, SystemClock
 from compliance.datamap.model import DataMap, load_data_map
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.jobs.job import Job
 from compliance.jobs.ledger import Ledger
 from compliance.mongo import Databases, open_client
@@ -39,6 +40,7 @@ class Services:
         trust: Whose signatures on the audit log are believed.
         monitor: The schedule that a job is a run of, where Sentry watches it.
         keyring: The services whose messages are taken; None where messages need no signature.
+        pseudonyms: How people are named, where the data map has a personal root key; the worker's alone.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class Services:
     trust: Trust
     monitor: Callable[[Job], Monitor | None] = lambda _: None
     keyring: Keyring | None = None
+    pseudonyms: Pseudonyms | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -94,10 +97,11 @@ def build_services(
     addresses: Addresses, role: Role, *, publish: Publish, should_stop: Callable[[], bool] = lambda: False
 ) -> Services:
     """Return the services of a process that works as *role*."""
+    data_map = load_data_map(addresses.settings.data_map)
     return Services(
         settings=addresses.settings,
         databases=connect(addresses, role, app_name=role.value),
-        data_map=load_data_map(addresses.settings.data_map),
+        data_map=data_map,
         clock=SystemClock(),
         transfer_dir=addresses.transfer_dir(),
         publish=publish,
@@ -105,6 +109,7 @@ def build_services(
         connect_as=lambda other: connect(addresses, other, app_name=other.value),
         trust=addresses.trust(),
         keyring=load_keyring(addresses.settings),
+        pseudonyms=addresses.pseudonyms(data_map) if role is Role.WORKER else None,
     )
 
 

@@ -52,7 +52,8 @@ class Key(_Model):
     """A value that identifies the person: where it stands in the root document, and its type.
 
     Attributes:
-        personal: True for a value that says who it is (an e-mail address): such a key never stands in a query.
+        personal: True for a value that says who it is (an e-mail address). Documents are then found by reading them,
+            not by a query. Where it is the key of the root, everything of ours names the person by a keyed pseudonym.
     """
 
     path: Path_
@@ -69,8 +70,11 @@ class Subject(_Model):
 
     @model_validator(mode="after")
     def _has_its_key(self) -> "Subject":
-        if self.key not in self.keys or self.keys[self.key].personal:
-            raise ValueError("subject.key must name one of subject.keys that is not personal")
+        if self.key not in self.keys:
+            raise ValueError("subject.key must name one of subject.keys")
+        root = self.keys[self.key]
+        if root.personal and (root.type is not KeyType.STRING or "[]" in root.path):
+            raise ValueError("subject.key: a personal key must be of the type string, and its path without []")
         return self
 
 

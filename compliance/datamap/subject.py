@@ -11,6 +11,7 @@ from bson.errors import InvalidId
 
 from compliance.audit.entry import EntityId
 from compliance.datamap.model import DataMap, KeyType
+from compliance.datamap.pseudonym import is_pseudonym
 from compliance.errors import InvalidPayload
 
 _OPAQUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -31,11 +32,13 @@ class Identity:
 
 
 def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
-    """Return the id of a person as the documents hold it.
+    """Return the id of a person as the documents hold it, or the pseudonym where that id is personal.
 
     Raises:
         InvalidPayload: When *text* is no id of the type that the data map declares; it is not repeated.
     """
+    if data_map.root_key.personal:
+        return _parse_pseudonym(text)
     kind = data_map.root_key.type
     try:
         if kind is KeyType.OBJECT_ID:
@@ -46,6 +49,15 @@ def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
         raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}") from None
     if not _OPAQUE.fullmatch(text):
         raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}")
+    return text
+
+
+def _parse_pseudonym(text: str) -> SubjectId:
+    if not is_pseudonym(text):
+        raise InvalidPayload(
+            "subject_id: expected a pseudonym, hmac-sha256:<key name>:<64 hex digits>, for the ids of this data map "
+            "are personal; `compliance datamap pseudonym` makes it"
+        )
     return text
 
 

@@ -14,13 +14,15 @@ from typing import Any
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.lint import impossible_actions
 from compliance.datamap.model import DataMap, Delete
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.holds import Holds
+from compliance.erasure.keyed import KeyedNeedles, reveal
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import Step, compile_steps, update_for
 from compliance.erasure.request import Requests
 from compliance.erasure.stage import Stage
-from compliance.erasure.sweep import compile_needles, sweep
+from compliance.erasure.sweep import Finder, compile_needles, normalise, sweep
 from compliance.errors import ConfigurationError, ErasureIncomplete, LegalHoldActive, UnknownSubject
 from compliance.jobs.run import Effect, Outcome, Run
 from compliance.mongo import Databases, Db, Session, driver_errors
@@ -34,7 +36,10 @@ class Erasure:
     """One erasure in progress.
 
     Attributes:
+        pseudonyms: How people are named, where the data map has a personal root key.
         identity: Known from the root document; by id alone when that is gone already (a resumed or repeated request).
+            Where the subject id is a pseudonym, nothing is known then, unless the id still stands somewhere.
+        is_present: Whether the root document was there when this attempt began.
         affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
     """
 
@@ -44,7 +49,9 @@ class Erasure:
     subject_id: SubjectId
     batch_docs: int
     actor: str
+    pseudonyms: Pseudonyms | None = None
     identity: Identity = field(init=False)
+    is_present: bool = field(init=False)
     affected: dict[str, dict[str, int]] = field(default_factory=dict)
     sequence: int = 0
 
@@ -52,8 +59,11 @@ class Erasure:
         checkpoint = self.run.job.checkpoint
         self.affected = {name: dict(verbs) for name, verbs in checkpoint.get("affected", {}).items()}
         self.sequence = checkpoint.get("sequence", 0)
-        found = find_identity(self.databases.app, self.data_map, self.subject_id)
-        self.identity = found or Identity({self.data_map.subject.key: self.subject_id})
+        found = find_identity(
+            self.databases.app, self.data_map, self.subject_id, pseudonyms=self.pseudonyms, check=self.run.check
+        )
+        by_id = {} if self.pseudonyms else {self.data_map.subject.key: self.subject_id}
+        self.identity, self.is_present = found or Identity(by_id), found is not None
 
     @property
     def requests(self) -> Requests:
@@ -63,7 +73,30 @@ class Erasure:
     @property
     def locator(self) -> Locator:
         """Where the data of this person is."""
-        return Locator(self.databases.app, self.data_map, self.identity)
+        return Locator(self.databases.app, self.data_map, self.identity, self.run.check)
+
+    @property
+    def names(self) -> tuple[SubjectId, ...]:
+        """Every id by which holds and requests may name this person: one for each key of pseudonyms."""
+        value = self.identity.values.get(self.data_map.subject.key)
+        others = self.pseudonyms.all_of(value) if self.pseudonyms and value is not None else ()
+        return tuple(dict.fromkeys((self.subject_id, *others)))
+
+    @property
+    def needles(self) -> Finder:
+        """What to look for in documents that no rule names."""
+        return compile_needles([self.identity]) if self.identity.values else self._by_pseudonym()
+
+    def recall(self) -> None:
+        """Learn who a pseudonym names when the root document is gone, from wherever the id still stands."""
+        if not self.identity.values:
+            value = reveal(self.databases.app, self._by_pseudonym(), check=self.run.check)
+            self.identity = Identity({} if value is None else {self.data_map.subject.key: value})
+
+    def _by_pseudonym(self) -> KeyedNeedles:
+        if self.pseudonyms is None:
+            raise ValueError("an opaque id is an identity by itself")
+        return KeyedNeedles(self.pseudonyms, self.requests.pseudonyms_of(self.subject_id))
 
     @property
     def request_id(self) -> str:
@@ -100,6 +133,7 @@ def erase(erasure: Erasure, *, dry_run: bool) -> None:
     request = erasure.requests.find(erasure.request_id)
     if request is None:
         _receive(erasure, dry_run=dry_run)
+    erasure.recall()
     try:
         _erase_received(erasure, is_planned=bool(request and request["plan"]), dry_run=dry_run)
     except LegalHoldActive as error:
@@ -124,8 +158,8 @@ def _erase_received(erasure: Erasure, *, is_planned: bool, dry_run: bool) -> Non
 
 def _receive(erasure: Erasure, *, dry_run: bool) -> None:
     subject = erasure.data_map.subject
-    if find_identity(erasure.databases.app, erasure.data_map, erasure.subject_id) is None:
-        before = erasure.requests.completed_for(erasure.subject_id)
+    if not erasure.is_present:
+        before = erasure.requests.completed_for(*erasure.names)
         if before is None:
             raise UnknownSubject(
                 f"no document of {subject.collection} has this {subject.key}; check the id and the database"
@@ -133,7 +167,7 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
     now = erasure.run.clock.now()
 
     def effect(session: Session) -> Outcome:
-        Holds(erasure.databases).check(erasure.subject_id, now=now, session=session)
+        Holds(erasure.databases).check(*erasure.names, now=now, session=session)
         erasure.requests.receive(
             erasure.request_id,
             erasure.subject_id,
@@ -141,6 +175,7 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
             map_digest=erasure.data_map.digest,
             now=now,
             session=session,
+            normalised_id=_normalised_id(erasure),
         )
         return Outcome(
             entries=(erasure.entry("erasure.requested", {"dry_run": dry_run}),), checkpoint=erasure.checkpoint()
@@ -149,8 +184,14 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
     _commit(erasure, effect)
 
 
+def _normalised_id(erasure: Erasure) -> str | None:
+    value = erasure.identity.values.get(erasure.data_map.subject.key)
+    return erasure.pseudonyms.make(normalise(value)) if erasure.pseudonyms and value is not None else None
+
+
 def _plan(erasure: Erasure, steps: tuple[Step, ...], *, dry_run: bool) -> None:
     _refuse_impossible_actions(erasure)
+    _refuse_lookalikes(erasure)
     counts = [(step, erasure.locator.count(step, after=steps[:number])) for number, step in enumerate(steps)]
     plan = [{"collection": step.collection, "action": step.verb, "documents": count} for step, count in counts if count]
     kept = [_kept(step, count) for step, count in counts if count and step.kept]
@@ -186,6 +227,16 @@ def _refuse_impossible_actions(erasure: Erasure) -> None:
         raise ConfigurationError(f"the data map asks for what the validators refuse: {'; '.join(faults)}")
 
 
+def _refuse_lookalikes(erasure: Erasure) -> None:
+    found, subject = erasure.locator.lookalikes(), erasure.data_map.subject
+    if found:
+        raise ErasureIncomplete(
+            f"{found} other documents of {subject.collection} have a {subject.key} that differs from this person's in "
+            "letter case or Unicode form only, so what belongs to whom cannot be told; correct them, "
+            f"then `compliance jobs retry {erasure.request_id}`"
+        )
+
+
 def live_schemas(database: Db) -> dict[str, Mapping[str, Any]]:
     """Return the ``$jsonSchema`` of each collection of *database*, empty where it has none."""
     with driver_errors():
@@ -196,7 +247,7 @@ def live_schemas(database: Db) -> dict[str, Mapping[str, Any]]:
 def _start(erasure: Erasure) -> None:
     def effect(session: Session) -> Outcome:
         now = erasure.run.clock.now()
-        Holds(erasure.databases).check(erasure.subject_id, now=now, session=session)
+        Holds(erasure.databases).check(*erasure.names, now=now, session=session)
         erasure.requests.move(erasure.request_id, Stage.EXECUTING, {}, now=now, session=session)
         return Outcome(
             entries=(erasure.entry("erasure.started", {"attempt": erasure.run.job.attempts}),),
@@ -231,7 +282,7 @@ def _batch(erasure: Erasure, step: Step, ids: list[Any], progress: Mapping[str, 
 
     def effect(session: Session) -> Outcome:
         nonlocal changed
-        Holds(erasure.databases).check(erasure.subject_id, now=erasure.run.clock.now(), session=session)
+        Holds(erasure.databases).check(*erasure.names, now=erasure.run.clock.now(), session=session)
         changed = _apply(erasure, step, ids, referenced, session)
         affected = Counter(erasure.affected.get(step.collection, {})) + Counter({step.verb: changed})
         after = erasure.checkpoint(**progress) | {"affected": {**erasure.affected, step.collection: dict(affected)}}
@@ -261,7 +312,7 @@ def _look_again(erasure: Erasure, *, skip: Iterable[str] = ()) -> None:
     Raises:
         ErasureIncomplete: Naming the collections; recorded before it is raised.
     """
-    residual = sweep(erasure.databases.app, compile_needles([erasure.identity]), skip=skip, check=erasure.run.check)
+    residual = sweep(erasure.databases.app, erasure.needles, skip=skip, check=erasure.run.check)
     if not residual:
         return
 

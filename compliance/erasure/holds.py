@@ -7,6 +7,7 @@ Document shape (``holds``)::
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,14 +27,14 @@ class Holds:
 
     databases: Databases
 
-    def check(self, subject_id: SubjectId, *, now: datetime, session: Session | None = None) -> None:
-        """Return if no hold is active.
+    def check(self, *names: SubjectId, now: datetime, session: Session | None = None) -> None:
+        """Return if no hold on the person with these *names* is active.
 
         Raises:
             LegalHoldActive: Naming the case and until when.
         """
         query = {
-            "subject_id": subject_id,
+            "subject_id": {"$in": list(names)},
             "released_at": None,
             "$or": [{"until": None}, {"until": {"$gt": now}}],
         }
@@ -76,8 +77,17 @@ class Holds:
 
         self.databases.transact(transaction)
 
-    def release(self, subject_id: SubjectId, case_id: str, *, now: datetime, actor: str, log: AuditLog) -> None:
-        """Release a hold, with its entry.
+    def release(
+        self,
+        subject_id: SubjectId,
+        case_id: str,
+        *,
+        now: datetime,
+        actor: str,
+        log: AuditLog,
+        also: Sequence[SubjectId] = (),
+    ) -> None:
+        """Release a hold, with its entry; it may be one under another name of the person, of those in *also*.
 
         Raises:
             UnknownName: When there is no such active hold.
@@ -85,7 +95,9 @@ class Holds:
 
         def transaction(session: Session) -> None:
             changed = self.databases.compliance[HOLDS].update_one(
-                {"_id": _id(subject_id, case_id), "released_at": None}, {"$set": {"released_at": now}}, session=session
+                {"_id": {"$in": [_id(name, case_id) for name in (subject_id, *also)]}, "released_at": None},
+                {"$set": {"released_at": now}},
+                session=session,
             )
             if changed.matched_count != 1:
                 raise UnknownName(f"no active hold of case {case_id} on this person")

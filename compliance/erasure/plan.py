@@ -85,14 +85,22 @@ def _to_step(collection: str, rule: Rule, data_map: DataMap) -> Step:
 
 
 def _root_steps(data_map: DataMap) -> Iterator[Step]:
-    subject, gone = data_map.subject, Delete(action="delete")
+    subject, root, gone = data_map.subject, data_map.root_key, Delete(action="delete")
     if data_map.history is not None:
         old = subject.collection + data_map.history.suffix
-        yield Step(collection=old, path=data_map.history.id_path, key=subject.key, where={}, action=gone)
+        by_id = data_map.history.id_path
+        yield Step(collection=old, path=by_id, key=subject.key, where={}, action=gone, is_scan=root.personal)
         for name, key in subject.keys.items():
             yield Step(collection=old, path=key.path, key=name, where={}, action=gone, is_scan=key.personal)
-    root = data_map.root_key.path
-    yield Step(collection=subject.collection, path=root, key=subject.key, where={}, action=gone, is_root=True)
+    yield Step(
+        collection=subject.collection,
+        path=root.path,
+        key=subject.key,
+        where={},
+        action=gone,
+        is_scan=root.personal,
+        is_root=True,
+    )
 
 
 def filter_for(step: Step, identity: Identity, referenced: Sequence[Any]) -> Filter | None:

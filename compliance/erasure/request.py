@@ -3,6 +3,7 @@
 Document shape (``erasure_requests``)::
 
     {_id: request_id, subject_id: ObjectId | str | UUID, state: str, dry_run: bool, map_digest: str,
+     normalised_id: str (only where subject_id is a pseudonym),
      plan: [{collection, action, documents}], affected: {collection: {delete|update|pull: int}},
      kept: [{collection, fields, ground, why, documents}], received_at: date, due_at: date, updated_at: date,
      completed_at: date | null}
@@ -30,11 +31,19 @@ class Requests:
         with driver_errors():
             return self.databases.compliance[REQUESTS].find_one({"_id": request_id})
 
-    def completed_for(self, subject_id: SubjectId) -> Document | None:
-        """Return a completed erasure of this person, or None."""
-        query = {"subject_id": subject_id, "state": {"$in": [stage.value for stage in COMPLETE]}}
+    def completed_for(self, *names: SubjectId) -> Document | None:
+        """Return a completed erasure of the person with these *names*, or None."""
+        query = {"subject_id": {"$in": list(names)}, "state": {"$in": [stage.value for stage in COMPLETE]}}
         with driver_errors():
             return self.databases.compliance[REQUESTS].find_one(query)
+
+    def pseudonyms_of(self, subject_id: SubjectId) -> frozenset[str]:
+        """Return the pseudonyms by which to look for a person whose root key is personal."""
+        return self._pseudonyms({"subject_id": subject_id}) or frozenset({str(subject_id)})
+
+    def pseudonyms_of_erased(self) -> frozenset[str]:
+        """Return the pseudonyms by which to look for people who were erased, where their root key is personal."""
+        return self._pseudonyms({"state": {"$in": [stage.value for stage in COMPLETE]}})
 
     def receive(
         self,
@@ -45,12 +54,19 @@ class Requests:
         map_digest: str,
         now: datetime,
         session: Session,
+        normalised_id: str | None = None,
     ) -> None:
-        """Insert the request; its deadline runs from *now*."""
+        """Insert the request; its deadline runs from *now*.
+
+        *normalised_id* is the pseudonym of the form by which addresses are compared, so that the person can be found
+        in any letter case when only pseudonyms are left.
+        """
+        also = {} if normalised_id is None else {"normalised_id": normalised_id}
         self.databases.compliance[REQUESTS].insert_one(
             {
                 "_id": request_id,
                 "subject_id": subject_id,
+                **also,
                 "state": Stage.RECEIVED.value,
                 "dry_run": dry_run,
                 "map_digest": map_digest,
@@ -79,6 +95,11 @@ class Requests:
     def withdraw(self, request_id: str, *, now: datetime, session: Session) -> bool:
         """Withdraw a request that is not answered yet; False where there is none, or it is."""
         return self._move(request_id, Stage.WITHDRAWN, {}, now=now, session=session)
+
+    def _pseudonyms(self, query: Document) -> frozenset[str]:
+        with driver_errors():
+            found = self.databases.compliance[REQUESTS].find(query, {"subject_id": 1, "normalised_id": 1})
+            return frozenset(str(item.get("normalised_id", item["subject_id"])) for item in found)
 
     def _move(
         self, request_id: str, target: Stage, changes: Mapping[str, Any], *, now: datetime, session: Session

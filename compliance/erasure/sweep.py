@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from bson import ObjectId
@@ -36,6 +36,14 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LONG_ENOUGH = 16
 
 
+class Finder(Protocol):
+    """Recognises identifiers of people."""
+
+    def found_in(self, raw: bytes) -> bool:
+        """Whether any identifier stands in *raw*, the bytes of one or many BSON documents."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Needles:
     """What to look for; compiled once from any number of identities."""
@@ -49,7 +57,7 @@ class Needles:
         return (
             any(_stands_in(raw, text) for text in self.texts)
             or not self.tokens.isdisjoint(_tokens(raw))
-            or (bool(self.emails) and any(normalise(found) in self.emails for found in _emails(raw)))
+            or (bool(self.emails) and any(normalise(found) in self.emails for found in emails_in(raw)))
         )
 
 
@@ -101,7 +109,7 @@ def _tokens(raw: bytes) -> Iterator[bytes]:
         yield from (run[start : start + _HEX_DIGITS] for start in range(len(run) - _HEX_DIGITS + 1))
 
 
-def _emails(raw: bytes) -> Iterator[str]:
+def emails_in(raw: bytes) -> Iterator[str]:
     """Yield what could be an address, and in ``to=ann@x.org`` also what stands behind the separator.
 
     Goes from one ``@`` to the next, so that text without any costs one look.
@@ -140,8 +148,8 @@ def _spaced(text: str) -> str:
 
 
 def sweep_collection(
-    collection: Collection[Document], needles: Needles, *, check: Callable[[], None] = lambda: None
-) -> Iterator[Document]:
+    collection: Collection[Document], needles: Finder, *, check: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
     """Yield ``{_id, ...}`` of every document of *collection* in which a needle stands; memory stays at one batch.
 
     *check* is called for every batch and ends the sweep by what it raises.
@@ -155,25 +163,29 @@ def sweep_collection(
 
 
 def sweep(
-    database: Db, needles: Needles, *, skip: Iterable[str] = (), check: Callable[[], None] = lambda: None
+    database: Db, needles: Finder, *, skip: Iterable[str] = (), check: Callable[[], None] = lambda: None
 ) -> dict[str, int]:
     """Return how many documents of each collection of *database* hold a needle; collections without any are absent.
 
     Views are not read: the collections below them are. *check* is called now and then, and may end it by an error.
     """
+    skipped = set(skip)
+    counts = {
+        name: sum(1 for _ in sweep_collection(database[name], needles, check=check))
+        for name in collection_names(database)
+        if name not in skipped
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def collection_names(database: Db) -> list[str]:
+    """Return the collections of *database* that are read, in order."""
     with driver_errors():
-        names = sorted(
+        return sorted(
             info["name"]
             for info in database.list_collections()
             if info["type"] not in UNREADABLE and not info["name"].startswith("system.")
         )
-    skipped = set(skip)
-    counts = {
-        name: sum(1 for _ in sweep_collection(database[name], needles, check=check))
-        for name in names
-        if name not in skipped
-    }
-    return {name: count for name, count in counts.items() if count}
 
 
 def _split(batch: bytes) -> Iterator[Any]:

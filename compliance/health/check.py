@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from compliance.audit.trust import Trust
 from compliance.datamap.model import DataMap
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import SubjectId
 from compliance.mongo import Databases
 from compliance.registry import Registry
@@ -21,12 +22,19 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What to look at: everything, or one person."""
+    """What to look at: everything, or one person.
+
+    Attributes:
+        pseudonyms: How people are named, where the data map has a personal root key.
+        check: Called while much is read; may end the check by an error.
+    """
 
     databases: Databases
     data_map: DataMap
     trust: Trust
     subject_id: SubjectId | None = None
+    pseudonyms: Pseudonyms | None = None
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,15 @@
 """What goes into a package: a whole collection, or everything about one person."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
 import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 
 from compliance.datamap.model import DataMap, Pull
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import SubjectId, value_at
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import Step, compile_steps
@@ -36,16 +38,22 @@ def _stream(database: Db, name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def subject_documents(
-    database: Db, data_map: DataMap, subject_id: SubjectId
+    database: Db,
+    data_map: DataMap,
+    subject_id: SubjectId,
+    *,
+    pseudonyms: Pseudonyms | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, Iterable[Document]]]:
     """Return each collection with the documents that hold data of one person.
 
-    Of arrays that hold several people only the person's own elements are given out (GDPR Art. 15(4)).
+    Of arrays that hold several people only the person's own elements are given out (GDPR Art. 15(4)). *check* is called
+    while people are read to find the one, and may end that by an error.
 
     Raises:
         UnknownSubject: At once, when there is no such person.
     """
-    identity = find_identity(database, data_map, subject_id)
+    identity = find_identity(database, data_map, subject_id, pseudonyms=pseudonyms, check=check)
     if identity is None:
         raise UnknownSubject(f"no document of {data_map.subject.collection} has this {data_map.subject.key}")
     return _by_collection(Locator(database.with_options(codec_options=ndjson.WIDE), data_map, identity))
@@ -64,7 +72,8 @@ def _documents(locator: Locator, steps: list[Step], shared: list[Step]) -> Itera
     own = [locator.referenced(pull) if pull.of else [locator.identity.values.get(str(pull.key))] for pull in shared]
     for step in steps:
         for found in locator.documents(step):
-            document = dict(found)
+            # What was found by reading is raw, for an erasure must not stumble over what it does not look at.
+            document = dict(ndjson.decode_exactly(found) if isinstance(found, RawBSONDocument) else found)
             key = bson.encode({"_id": document["_id"]})
             if key in seen:
                 continue

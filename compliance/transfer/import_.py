@@ -15,9 +15,12 @@ from pymongo.errors import BulkWriteError
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.model import DataMap
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import Identity
+from compliance.erasure.keyed import KeyedNeedles
+from compliance.erasure.request import Requests
 from compliance.erasure.stage import COMPLETE, REQUESTS
-from compliance.erasure.sweep import Needles, compile_needles
+from compliance.erasure.sweep import Finder, compile_needles
 from compliance.errors import InvalidPayload, RejectedError, StepRefused, UnknownName
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import DOCUMENT_VALIDATION_FAILED, Databases, Document, Session, driver_errors
@@ -37,6 +40,7 @@ class Import:
     collection: str
     batch_docs: int
     actor: str
+    pseudonyms: Pseudonyms | None = None
 
     def entry(self, action: str, details: dict[str, Detail], *, line: int) -> Entry:
         """Return an entry about the collection."""
@@ -83,7 +87,7 @@ def _find_file(importing: Import, path: Path) -> File:
 
 
 def _look_first(importing: Import, stream: BinaryIO) -> None:
-    erased = _erased_people(importing.databases)
+    erased = _erased_people(importing.databases, importing.pseudonyms)
     line = 0
     for batch in _batches(ndjson.read(stream), importing.batch_docs):
         importing.run.check()
@@ -94,7 +98,9 @@ def _look_first(importing: Import, stream: BinaryIO) -> None:
         line += len(batch)
 
 
-def _erased_people(databases: Databases) -> Needles:
+def _erased_people(databases: Databases, pseudonyms: Pseudonyms | None) -> Finder:
+    if pseudonyms is not None:
+        return KeyedNeedles(pseudonyms, Requests(databases).pseudonyms_of_erased())
     query = {"state": {"$in": [stage.value for stage in COMPLETE]}}
     with driver_errors():
         found = databases.compliance[REQUESTS].find(query, {"subject_id": 1})

@@ -105,6 +105,23 @@ def test_the_stream_lets_pass_what_is_routed_and_no_document() -> None:
     assert not {"fullDocument", "fullDocumentBeforeChange", "updateDescription"} & set(project)
 
 
+def test_where_ids_are_personal_no_deletion_is_read_and_the_completed_request_asks() -> None:
+    content = yaml.safe_load(DATA_MAP.read_text())
+    content["subject"]["keys"]["user_id"] |= {"type": "string", "personal": True}
+    del content["collections"]["playlists"][2]  # an array: a personal key is not pulled out of one
+    personal = DataMap.model_validate(content)
+    app, ours = sources(personal)
+    done = event("update", "erasure_requests", fullDocument={"subject_id": f"hmac-sha256:k:{'0' * 64}"})
+    found = route(done, personal)
+
+    assert app.stages[0] == {"$match": {"$or": [{"operationType": {"$in": list(SCHEMA_EVENTS)}}]}}
+    assert ours.database == "compliance"
+    assert route(deleted("ann@x.org"), personal) is None
+    assert route(deleted(f"hmac-sha256:k:{'0' * 64}"), personal) is None
+    assert found is not None
+    assert found.payload["subject_id"] == f"hmac-sha256:k:{'0' * 64}"
+
+
 def test_a_burst_of_schema_changes_asks_once_and_each_person_once() -> None:
     other = ObjectId("65f000000000000000000002")
     changes = [event("create", token="1"), deleted(token="2"), event("drop", token="3"), deleted(other, token="4"),

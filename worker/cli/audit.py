@@ -16,11 +16,14 @@ from compliance.audit.pruned import find_boundary
 from compliance.audit.receipt import SUFFIX, make_receipt, parse_receipt, verify_receipt
 from compliance.audit.seals import Seals
 from compliance.audit.verification import Parallel, Report, verify_log
+from compliance.datamap.model import DataMap
+from compliance.datamap.subject import parse_subject_id, to_entity_id
 from compliance.errors import ExitCode, IntegrityError, InvalidPayload, UnknownName
 from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import AUDIT_LOG, Role
 from worker.addresses import Addresses
 from worker.cli.audit_files import KeyOption, export, policy_from, progress, prove_from_files, prune, verify_files
+from worker.cli.person import read_value
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 from worker.services import Services
 
@@ -33,6 +36,7 @@ app.command("export", epilog="Example: compliance audit export audit-2026")(expo
 app.command("prune", epilog="Example: compliance audit prune --log NAME --below 4096 --exported audit-2025")(prune)
 
 MANY = 100_000  # entries from which more processes are worth their start
+PERSON = "user"
 
 EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of the entry.")]
 FileOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file.")]
@@ -46,15 +50,29 @@ def show(
     ctx: typer.Context,
     entity: Annotated[str | None, typer.Option(metavar="TYPE:ID", help="Entries about one entity.")] = None,
     request: Annotated[str | None, typer.Option(metavar="ID", help="Entries that one request caused.")] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE",
+            help="Entries about the person with this id, under every pseudonym where it is personal; - reads it from "
+            "stdin, so that your shell does not remember it.",
+        ),
+    ] = None,
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show entries, oldest first."""
-    if (entity is None) == (request is None):
-        raise InvalidPayload("give either --entity TYPE:ID or --request ID")
+    if sum(given is not None for given in (entity, request, person)) != 1:
+        raise InvalidPayload("give either --entity TYPE:ID, --person VALUE or --request ID")
     with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
         log = services.log
-        found = list(log.of_request(str(request)) if entity is None else log.about(*_entity(entity)))
+        if request is not None:
+            found = list(log.of_request(request))
+        elif entity is not None:
+            found = list(log.about(*_entity(entity)))
+        else:
+            names = _person(ctx, str(person), services.data_map, env)
+            found = sorted((entry for name in names for entry in log.about(PERSON, name)), key=_when)
     if json:
         show_json(found)
         return
@@ -240,6 +258,18 @@ def _write(data: bytes, output: Path | None) -> None:
         output.write_bytes(data)
     except OSError as error:
         raise InvalidPayload(f"{output} cannot be written ({error.strerror})") from None
+
+
+def _person(ctx: typer.Context, given: str, data_map: DataMap, env: str | None) -> list[EntityId]:
+    """Return what entries call the person with the id *given*: one name for each key."""
+    value, pseudonyms = read_value(given), runtime(ctx).addresses(env).pseudonyms(data_map)
+    if pseudonyms is None:
+        return [to_entity_id(parse_subject_id(value, data_map))]
+    return [*pseudonyms.all_of(value)]
+
+
+def _when(entry: Document) -> str:
+    return str(entry["created_at"])  # as text, for that of an altered entry may be anything
 
 
 def _entity(text: str) -> tuple[str, EntityId]:

@@ -9,6 +9,7 @@ import typer
 from compliance.consent.ledger import CONSENT, EVENTS
 from compliance.datamap.subject import parse_subject_id
 from compliance.mongo import driver_errors
+from worker.cli.person import SubjectArgument, find_person
 from worker.cli.runtime import (
     EnvOption,
     JsonOption,
@@ -27,7 +28,6 @@ app = typer.Typer(
     epilog="Example: compliance consent show 65f2c0ffee0000000000abcd",
 )
 
-SubjectArgument = Annotated[str, typer.Argument(help="The opaque id of the person.")]
 TypeArgument = Annotated[str, typer.Argument(help="The purpose, such as MARKETING.")]
 NoticeOption = Annotated[str | None, typer.Option(help="Version of the text that was shown.")]
 OccurredOption = Annotated[
@@ -73,9 +73,10 @@ def withdraw(
 def show(ctx: typer.Context, subject_id: SubjectArgument, env: EnvOption = None, json: JsonOption = False) -> None:
     """Show the current state of every purpose, and every event."""
     with runtime(ctx).services(profile=env) as services, driver_errors():
-        person = parse_subject_id(subject_id, services.data_map)
-        current = list(services.databases.app[CONSENT].find({"user_id": person}, {"_id": 0, "user_id": 0}))
-        query, hidden = {"subject_id": person}, {"subject_id": 0}
+        person = find_person(services, parse_subject_id(subject_id, services.data_map))
+        mine = {"user_id": {"$in": [] if person.key is None else [person.key]}}
+        current = list(services.databases.app[CONSENT].find(mine, {"_id": 0, "user_id": 0}))
+        query, hidden = {"subject_id": {"$in": list(person.names)}}, {"subject_id": 0}
         events = list(services.databases.compliance[EVENTS].find(query, hidden, sort={"occurred_at": 1}))
     if json:
         show_json({"current": current, "events": events})

@@ -10,11 +10,13 @@ from compliance.datamap.lint import impossible_actions
 from compliance.datamap.model import load_data_map
 from compliance.erasure.execute import live_schemas
 from compliance.erasure.plan import compile_steps
-from compliance.errors import ExitCode
+from compliance.errors import ConfigurationError, ExitCode
+from worker.cli.person import STDIN, read_value
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 
 app = typer.Typer(
-    help="Show the data map, and check it against the live database.", epilog="Example: compliance datamap lint"
+    help="Show the data map, check it against the live database, and name people by it.",
+    epilog="Example: compliance datamap lint",
 )
 
 
@@ -49,3 +51,30 @@ def lint(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) ->
         sys.stdout.write("\n".join(faults or ["no faults"]) + "\n")
     if faults:
         raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
+
+
+@app.command(epilog="Example: compliance datamap pseudonym")
+def pseudonym(
+    ctx: typer.Context,
+    value: Annotated[
+        str,
+        typer.Argument(help="The id as its document holds it; better on stdin: a shell remembers its commands."),
+    ] = STDIN,
+    every: Annotated[bool, typer.Option("--all", help="By every key, the present one first.")] = False,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the pseudonym that names a person where the root key of the data map is personal."""
+    addresses = runtime(ctx).addresses(env)
+    data_map = load_data_map(addresses.settings.data_map)
+    pseudonyms = addresses.pseudonyms(data_map)
+    if pseudonyms is None:
+        raise ConfigurationError(
+            f"subject.key {data_map.subject.key} of the data map is not personal: ids are sent as they are"
+        )
+    given = read_value(value)
+    found = pseudonyms.all_of(given) if every else (pseudonyms.make(given),)
+    if json:
+        show_json({"pseudonyms": found})
+    else:
+        sys.stdout.write("".join(f"{name}\n" for name in found))

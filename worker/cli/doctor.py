@@ -112,6 +112,8 @@ def _configured_passwords(settings: Settings) -> dict[Role, str]:
 
 def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     yield "data map", lambda: load_data_map(addresses.settings.data_map).digest[:12]
+    if _names_by_pseudonym(addresses.settings):
+        yield "pseudonym keys", lambda: _pseudonym_keys(addresses)
     yield "schedules", lambda: f"{len(load_schedules(addresses.settings.schedules))} schedules"
     yield "broker", lambda: _broker(broker_settings(addresses.redis_url(), addresses.settings))
     if addresses.settings.signing_keys is not None:
@@ -132,6 +134,18 @@ def _roles_in_use(settings: Settings) -> Iterator[Role]:
     for role in Role:
         if role not in ON_REQUEST or own[role] is not None or settings.mongodb_uri is None:
             yield role
+
+
+def _names_by_pseudonym(settings: Settings) -> bool:
+    try:
+        return load_data_map(settings.data_map).root_key.personal
+    except ComplianceError:  # told by the check of the data map
+        return False
+
+
+def _pseudonym_keys(addresses: Addresses) -> str:
+    found = addresses.pseudonyms(load_data_map(addresses.settings.data_map))
+    return ", ".join(key.name for key in found.keys) if found else "not needed"
 
 
 def _signing_keys(settings: Settings) -> str:

@@ -13,6 +13,7 @@ from compliance.erasure.holds import Holds
 from compliance.erasure.stage import REQUESTS
 from compliance.errors import UnknownName
 from compliance.mongo import driver_errors
+from worker.cli.person import SubjectArgument, other_names
 from worker.cli.runtime import (
     EnvOption,
     JsonOption,
@@ -35,7 +36,6 @@ app = typer.Typer(
     epilog="Example: compliance erasure list",
 )
 
-SubjectArgument = Annotated[str, typer.Argument(help="The opaque id of the person.")]
 CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]
 
 
@@ -132,7 +132,8 @@ def release(ctx: typer.Context, subject_id: SubjectArgument, case: CaseOption, e
     with runtime(ctx).services(profile=env) as services:
         person = parse_subject_id(subject_id, services.data_map)
         log = services.log.caused_by(BY_HAND)
-        Holds(services.databases).release(person, case, now=services.clock.now(), actor=_operator(), log=log)
+        also, now = other_names(services, person), services.clock.now()
+        Holds(services.databases).release(person, case, now=now, actor=_operator(), log=log, also=also)
     sys.stdout.write(f"released: case {case}\n")
 
 

@@ -61,11 +61,17 @@ def to_event(payload: ConsentUpdate, data_map: DataMap) -> ConsentEvent:
 def consent_update(payload: ConsentUpdate, run: Run, services: Services) -> None:
     """Record the event, the current state and the entry in one transaction."""
     event = to_event(payload, services.data_map)
-    consent = ConsentLedger(services.databases, services.data_map, run.log)
+    consent = ConsentLedger(services.databases, services.data_map, run.log, services.pseudonyms)
+    user_id = consent.find_key(event.subject_id, check=run.check)
 
     def effect(session: Session) -> Outcome:
         standing = consent.record(
-            event, request_id=run.job.request_id, actor=ACTOR, now=services.clock.now(), session=session
+            event,
+            user_id=user_id,
+            request_id=run.job.request_id,
+            actor=ACTOR,
+            now=services.clock.now(),
+            session=session,
         )
         return Outcome(result={"type": event.type, "granted": standing.granted})
 

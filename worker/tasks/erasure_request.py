@@ -18,7 +18,7 @@ class EraseSubject(Payload):
     """Whom to erase.
 
     Attributes:
-        subject_id: The opaque id, as text.
+        subject_id: The opaque id, as text; a pseudonym where the root key is personal.
         dry_run: Record the plan and end.
     """
 
@@ -55,5 +55,6 @@ def erasure_request(payload: EraseSubject, run: Run, services: Services) -> None
         subject_id=parse_subject_id(payload.subject_id, services.data_map),
         batch_docs=services.settings.batch_docs,
         actor=ACTOR,
+        pseudonyms=services.pseudonyms,
     )
     erase(erasure, dry_run=payload.dry_run)

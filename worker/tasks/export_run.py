@@ -40,7 +40,9 @@ def export_run(payload: ExportData, run: Run, services: Services) -> None:
     database = services.databases.app
     if payload.subject_id is not None:
         subject_id = parse_subject_id(payload.subject_id, services.data_map)
-        documents = subject_documents(database, services.data_map, subject_id)
+        documents = subject_documents(
+            database, services.data_map, subject_id, pseudonyms=services.pseudonyms, check=run.check
+        )
         notes = tuple(f"also held by {other.id}: {other.holds}" for other in services.data_map.recipients)
         package = Package(
             directory=services.transfer_dir,

@@ -34,7 +34,14 @@ class CheckHealth(Payload):
 def health_check(payload: CheckHealth, run: Run, services: Services) -> None:
     """Look, keep what was found, and tell the person on call unless a person asked, who reads the answer."""
     subject_id = parse_subject_id(payload.subject_id, services.data_map) if payload.subject_id else None
-    scope = Scope(databases=services.databases, data_map=services.data_map, trust=services.trust, subject_id=subject_id)
+    scope = Scope(
+        databases=services.databases,
+        data_map=services.data_map,
+        trust=services.trust,
+        subject_id=subject_id,
+        pseudonyms=services.pseudonyms,
+        check=run.check,
+    )
     failed = run_checks(run, scope, payload.checks, cause=payload.cause, actor=ACTOR)
     if payload.cause != "request":
         for check, problems in failed.items():

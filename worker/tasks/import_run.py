@@ -37,5 +37,6 @@ def import_run(payload: ImportData, run: Run, services: Services) -> None:
             collection=payload.collection,
             batch_docs=services.settings.batch_docs,
             actor=ACTOR,
+            pseudonyms=services.pseudonyms,
         )
     )

@@ -1,8 +1,11 @@
 """Nothing is left of people who were erased: of one, or of all."""
 
+from compliance.datamap.pseudonym import VARIABLE, Pseudonyms
 from compliance.datamap.subject import Identity
+from compliance.erasure.keyed import KeyedNeedles
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import compile_steps
+from compliance.erasure.request import Requests
 from compliance.erasure.stage import COMPLETE, REQUESTS
 from compliance.erasure.sweep import compile_needles, sweep
 from compliance.health.check import CHECKS, Finding, Scope
@@ -11,14 +14,31 @@ from compliance.mongo import driver_errors
 
 def no_residual(scope: Scope) -> Finding:
     """Look for erased people by the locators of the data map, then sweep every collection for their ids."""
+    if scope.pseudonyms is not None:
+        return _no_residual_of_pseudonyms(scope, scope.pseudonyms)
     people = [Identity({scope.data_map.subject.key: scope.subject_id})] if scope.subject_id else _all_erased(scope)
     located = _located(scope) if scope.subject_id else {}
     swept = sweep(scope.databases.app, compile_needles(people)) if people else {}
-    problems = tuple(
-        f"{count} documents of {name} hold an identifier of an erased person"
-        for name, count in sorted((located | swept).items())
-    )
-    return Finding(problems=problems, looked_at=len(people))
+    return Finding(problems=tuple(map(_problem, sorted((located | swept).items()))), looked_at=len(people))
+
+
+def _problem(found: tuple[str, int]) -> str:
+    name, count = found
+    return f"{count} documents of {name} hold an identifier of an erased person"
+
+
+def _no_residual_of_pseudonyms(scope: Scope, pseudonyms: Pseudonyms) -> Finding:
+    """Name every id that stands in a document, and compare: of people who were erased only pseudonyms are left."""
+    requests = Requests(scope.databases)
+    erased = requests.pseudonyms_of(scope.subject_id) if scope.subject_id else requests.pseudonyms_of_erased()
+    needles = KeyedNeedles(pseudonyms, erased)
+    swept = sweep(scope.databases.app, needles, check=scope.check) if erased else {}
+    problems = [*map(_problem, sorted(swept.items()))]
+    if needles.lost:
+        problems.append(
+            f"{needles.lost} people who were erased are named by a key that {VARIABLE} does not hold; nobody can look"
+        )
+    return Finding(problems=tuple(problems), looked_at=len(erased))
 
 
 def _located(scope: Scope) -> dict[str, int]:
