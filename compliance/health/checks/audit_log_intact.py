@@ -4,16 +4,20 @@ from datetime import timedelta
 
 from compliance.audit.seals import Seals
 from compliance.audit.verification import verify_log
+from compliance.errors import ConfigurationError, IntegrityError
 from compliance.health.check import CHECKS, Finding, Scope
 
 LOOKED_BACK = timedelta(days=1)
 
 
 def audit_log_intact(scope: Scope) -> Finding:
-    """Verify what came since the last checkpoint that is a day old."""
+    """Verify what came since the last checkpoint that is a day old; say so where the key of the log is not known."""
     now = scope.databases.server_time()
-    since = Seals(scope.databases).checkpoint_before(now - LOOKED_BACK)
-    report = verify_log(scope.databases, scope.trust, now=now, since=since)
+    try:
+        since = Seals(scope.databases).checkpoint_before(now - LOOKED_BACK)
+        report = verify_log(scope.databases, scope.trust, now=now, since=since)
+    except (ConfigurationError, IntegrityError) as error:
+        return Finding(problems=(str(error),))
     return Finding(problems=tuple(map(str, report.findings)), looked_at=report.entries)
 
 
