@@ -119,6 +119,8 @@ class _Verification:
         for known in against:
             if known.origin not in logs and (since is None or known.origin >= since.origin):
                 self.findings.add(Fault.TRUNCATED, known.origin, f"it had {known.size} entries, and it is gone")
+        for check in checks:
+            check.excuse_pruned()
         for stream, why in streams.gaps():
             self.findings.add(Fault.STREAM_GAP, f"stream {stream}", why)
         pending = self._find_unsealed(seals, since)

@@ -48,6 +48,10 @@ class Streams:
         """Note that the entry with this hash is known to be missing, so that its stream is not reported as well."""
         self._excused.add(leaf)
 
+    def befores(self) -> set[str]:
+        """Return the hashes that the first entries of runs name as that of the entry before them."""
+        return {run.prev for runs in self._runs.values() for run in runs if run.prev is not None}
+
     def gaps(self) -> Iterator[tuple[str, str]]:
         """Yield every stream that is not whole, and why."""
         for stream, runs in self._runs.items():

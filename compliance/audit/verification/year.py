@@ -71,7 +71,22 @@ class YearCheck:
 
     def batches(self) -> Iterator[Batch]:
         """Yield what comes, as far as it hangs together."""
-        found = self.seals.batches(self.log, start=self.frontier.size)
+        yield from self._batches(self.frontier.size)
+
+    def excuse_pruned(self) -> None:
+        """Tell the streams which of the entries that they miss were pruned.
+
+        At the end, for what no kept entry follows need not be remembered: there may be millions.
+        """
+        befores = self.streams.befores() if self._boundary else set()
+        for batch in self._batches(0) if befores else ():
+            if batch.start >= self._boundary:
+                return
+            for leaf in befores.intersection(map(encode_base64, batch.leaves)):
+                self.streams.excuse(leaf)
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        found = self.seals.batches(self.log, start=start)
         while True:
             try:
                 batch = next(found, None)
@@ -131,7 +146,7 @@ class YearCheck:
     def _miss(self, id_: str, index: int, leaf: bytes) -> None:
         if index >= self._boundary:
             self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
-        self.streams.excuse(encode_base64(leaf))
+            self.streams.excuse(encode_base64(leaf))
 
     def _take_time(self, id_: str, index: int, created_at: int, sealed_at: int) -> None:
         if created_at < self.latest - APART_MS:
