@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from deployment import Deployment
+from sealed import SealedLog
 from structlog.testing import capture_logs
 from waiting import wait_until
 
@@ -159,7 +161,9 @@ def test_a_campaign_with_one_wrong_id_starts_nothing(deployment: Deployment) -> 
     assert deployment.admin.compliance["jobs"].count_documents({"kind": "erasure.request"}) == 0
 
 
-def test_verification_of_an_untouched_log_finds_nothing(deployment: Deployment) -> None:
+def test_verification_of_an_untouched_log_finds_nothing(deployment: Deployment, tmp_path: Path) -> None:
+    SealedLog(deployment, tmp_path / "guard").seal_all()
+
     job = deployment.run("audit.verify", {})
 
     assert job.result is not None
