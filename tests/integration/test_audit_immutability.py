@@ -183,7 +183,6 @@ ATTEMPTS: dict[str, Attempt] = {
     "replSetReconfig": on_admin(lambda _: {"replSetReconfig": {"_id": "rs0", "version": 99, "members": []}}),
     "setFeatureCompatibilityVersion": on_admin(lambda _: {"setFeatureCompatibilityVersion": "5.0"}),
     "logRotate": on_admin(lambda _: {"logRotate": 1}),
-    "read the oplog": lambda databases: databases.client["local"]["oplog.rs"].find_one(),
     "write the oplog": lambda databases: databases.client["local"]["oplog.rs"].insert_one({"ts": 1}),
     "delete from the oplog": lambda databases: databases.client["local"]["oplog.rs"].delete_many({}),
     "delete pre-images": lambda databases: databases.client["config"]["system.preimages"].delete_many({}),
@@ -232,6 +231,14 @@ def test_no_process_can_alter_an_entry(shared: tuple[Deployment, Databases], nam
         admin.audit["audit_log"].delete_one({"_id": "f" * 32})
         after = state_of_the_log(admin)
     assert after == before
+
+
+@pytest.mark.parametrize("role", [Role.WORKER, Role.MIGRATOR])
+def test_only_the_watcher_reads_the_oplog(shared: tuple[Deployment, Databases], role: Role) -> None:
+    with pytest.raises(OperationFailure) as refused:
+        shared[0].services(role).databases.client["local"]["oplog.rs"].find_one()
+
+    assert refused.value.code == UNAUTHORIZED
 
 
 def code_of(error: OperationFailure) -> int | None:
