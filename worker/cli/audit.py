@@ -16,6 +16,8 @@ from compliance.audit.pruned import find_boundary
 from compliance.audit.receipt import SUFFIX, make_receipt, parse_receipt, verify_receipt
 from compliance.audit.seals import Seals
 from compliance.audit.verification import Parallel, Report, verify_log
+from compliance.audit.writer import log_name
+from compliance.clock import SystemClock
 from compliance.datamap.model import DataMap
 from compliance.datamap.subject import parse_subject_id, to_entity_id
 from compliance.errors import ExitCode, IntegrityError, InvalidPayload, UnknownName
@@ -181,12 +183,13 @@ def verify_receipt_(
 
 @app.command(epilog="Example: compliance audit keys")
 def keys(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
-    """Show whose signatures are believed: give these lines to whoever verifies."""
+    """Show whose signatures are believed, to give to whoever verifies; that of the log is named for its year."""
     trust = runtime(ctx).addresses(env).trust()
+    present = trust.policy(log_name(trust.origin, SystemClock().now())).keys if trust.log_keys else ()
     found = {
         "origin": trust.origin,
         "writers": [known.vkey for known in trust.writers],
-        "log": [known.vkey for known in trust.log_keys],
+        "log": list(dict.fromkeys(known.vkey for known in present)),
     }
     if json:
         show_json(found)
