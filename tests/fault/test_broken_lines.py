@@ -26,7 +26,7 @@ def behind(proxy: Proxy, counting: Deployment) -> Iterator[Services]:
     (port,) = endpoints.mongod_ports
     by_proxy = uri.replace(f":{port}/", f":{proxy.port}/").replace("replicaSet=rs0&", "")
     with open_client(by_proxy, app_name="test", direct=True) as client:
-        yield replace(counting.services(), databases=Databases(client, counting.name))
+        yield replace(counting.services(), databases=Databases(client, counting.name, counting.worker.participant))
 
 
 @pytest.fixture
