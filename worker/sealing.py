@@ -23,6 +23,7 @@ from worker.alarm import Alarm
 from worker.anchors import AnchorLoop, load_anchors
 from worker.services import Services
 from worker.telemetry import metrics
+from worker.tokens import HISTORY_LOST
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,6 @@ AWAIT_MS = 100
 EVERY_SECONDS = 0.5
 CLOSE_EVERY_SECONDS = 60.0
 PAUSE = timedelta(seconds=5)
-HISTORY_LOST = (286, 280)
 
 
 def build_sealing(addresses: Addresses, services: Services) -> "Sealing":

@@ -20,7 +20,7 @@ from compliance.mongo import Document
 from worker.alarm import Alarm
 from worker.services import Services
 from worker.telemetry import metrics
-from worker.tokens import find_token, save_token
+from worker.tokens import HISTORY_LOST, find_token, save_token
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ AUDIT = "audit"
 BATCH_EVENTS = 200
 AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
-HISTORY_LOST = (286, 280, 260)  # the last: a token that no server wrote
+UNUSABLE = (*HISTORY_LOST, 260)  # the last: a token that no server wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class TamperWatch:
         try:
             self._follow(token)
         except OperationFailure as error:
-            if token is None or error.code not in HISTORY_LOST:
+            if token is None or error.code not in UNUSABLE:
                 raise
             self._start_over(token)
 

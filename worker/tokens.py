@@ -12,6 +12,7 @@ from typing import Any
 from compliance.mongo import Databases, Session
 
 TOKENS = "watch_tokens"
+HISTORY_LOST = (286, 280)  # the oplog does not reach back to a token
 
 
 def find_token(databases: Databases, stream: str) -> Mapping[str, Any] | None:

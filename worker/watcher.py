@@ -32,7 +32,7 @@ from worker.tamper import AUDIT, TamperWatch
 from worker.tasks import JOBS
 from worker.telemetry import metrics, report_error
 from worker.telemetry.ledger import TokenAges
-from worker.tokens import find_token, save_token
+from worker.tokens import HISTORY_LOST, find_token, save_token
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,6 @@ AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
 PAUSE = timedelta(seconds=1)
 REFUSED_LIMIT = timedelta(minutes=1)
-HISTORY_LOST = (286, 280)
 BASELINE = {"cause": "change"}
 ANCHORS = "anchors"
 

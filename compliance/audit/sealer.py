@@ -24,7 +24,7 @@ from compliance.audit.keys import SigningKey
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.log import AuditLog
 from compliance.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash
-from compliance.audit.seals import Seals
+from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.signed import find_fault
 from compliance.audit.tiles import Edge, read_edge
 from compliance.audit.trust import Trust, yearly
@@ -40,7 +40,6 @@ _ID = re.compile(r"[0-9a-f]{32}")
 Report = Callable[[str, str], None]
 """Told the kind of an incident, and a sentence about it with ids only."""
 
-OVERLAP = timedelta(minutes=10)  # how far the clocks of writers may be apart
 GRACE = timedelta(hours=1)  # how long the log of a past year stays open for writers whose clocks are late
 PATIENCE = timedelta(minutes=1)  # how long another sealer's batch may hold entries that the stream has not brought
 
@@ -137,8 +136,8 @@ class Sealer:
             token: Where the change stream stood before; what it brings again from there is left out once.
         """
         since = self._last_sealed()
-        query = {"created_at": {"$gte": since - OVERLAP}} if since is not None else {}
-        sealed = set() if since is None else self._sealed_ids(since - 2 * OVERLAP)
+        query = {"created_at": {"$gte": since - CLOCKS_APART}} if since is not None else {}
+        sealed = set() if since is None else self._sealed_ids(since - 2 * CLOCKS_APART)
         scanned = set()
         self._token = token
         with driver_errors():

@@ -28,7 +28,7 @@ from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
 
 END = MaxKey()
 _ID = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
-CLOCKS_APART = timedelta(minutes=10)
+CLOCKS_APART = timedelta(minutes=10)  # how far those of writers and sealer may be
 
 
 @dataclass(frozen=True, slots=True)
