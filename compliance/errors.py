@@ -184,7 +184,7 @@ class JobKillsWorkers(ComplianceError):
 
 
 class CheckFailed(ComplianceError):
-    """A health check found something that is not as it should be."""
+    """A health check, or the verification of the audit log, found something that is not as it should be."""
 
     exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 

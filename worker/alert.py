@@ -1,10 +1,15 @@
-"""What must reach the person on call: one error in the log and one report, grouped by what was found."""
+"""What must reach the person on call: a line in the log, a report, and a count, grouped by what was found.
+
+MUST be told behind the commit of what was found: then a run that is delivered again does not tell again.
+"""
+
+from collections.abc import Iterable
 
 import structlog
 from sentry_sdk.integrations.logging import ignore_logger
 
 from compliance.errors import CheckFailed
-from worker.telemetry import report_error
+from worker.telemetry import metrics, report_error
 
 log = structlog.get_logger(__name__)
 ignore_logger(__name__)  # the report goes by itself, with tags and a fingerprint; the line of the log would be a second
@@ -12,6 +17,25 @@ ignore_logger(__name__)  # the report goes by itself, with tags and a fingerprin
 
 def alert_failed_check(check: str, *, problems: int, request_id: str) -> None:
     """Tell that *check* failed, in the run of *request_id*; what was found stays in ``health_checks``."""
+    kind = f"health.check/{check}"
     log.error("health.failed", check=check, problems=problems, request_id=request_id)
     error = CheckFailed(f"health check {check} found {problems} problems; see `compliance health list`")
-    report_error(error, kind=f"health.check/{check}", request_id=request_id)
+    metrics.ALERTS.inc(kind)
+    report_error(error, kind=kind, request_id=request_id, level="error")
+
+
+def alert_broken_log(faults: Iterable[str], *, findings: int, request_id: str) -> None:
+    """Tell that the audit log does not verify, in the run of *request_id*; what was found stays in its job.
+
+    Args:
+        faults: The kinds of the findings.
+        findings: How many there are.
+        request_id: The run.
+    """
+    kinds = sorted(set(faults))
+    log.critical("audit.failed", faults=kinds, findings=findings, request_id=request_id)
+    error = CheckFailed(
+        f"the audit log does not verify: {findings} findings ({', '.join(kinds)}); see `compliance audit verify`"
+    )
+    metrics.ALERTS.inc("audit.verify")
+    report_error(error, kind=f"audit.verify/{'+'.join(kinds)}", request_id=request_id, level="fatal")

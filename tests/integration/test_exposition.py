@@ -54,6 +54,8 @@ def test_counts_begin_at_zero_and_add_up_over_processes_that_came_and_went(worke
     samples = scrape(worker_port)
 
     assert before == 0
+    assert value(samples, "compliance_alerts_total", kind="audit.verify") == 0
+    assert value(samples, "compliance_alerts_total", kind="health.check/overdue") == 0
     assert value(samples, "compliance_job_attempts_total", kind="audit.verify", outcome="done") == 10
     assert value(samples, "compliance_job_attempt_duration_seconds_bucket", kind="audit.verify", le="0.5") == 9
     assert value(samples, "compliance_sweeps_total") == 1

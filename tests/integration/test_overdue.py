@@ -120,6 +120,7 @@ def test_what_a_schedule_finds_is_told_once_a_run(deployment: Deployment, report
             "error": "health check overdue found 2 problems; see `compliance health list`",
             "kind": "health.check/overdue",
             "request_id": "r-1",
+            "level": "error",
         }
     ]
     assert [(line["log_level"], line["check"], line["problems"]) for line in told] == [("error", "overdue", 2)]

@@ -3,6 +3,7 @@
 from compliance.audit.entry import Entry
 from compliance.audit.verification import verify_log
 from compliance.jobs.run import Outcome, Run
+from worker.alert import alert_broken_log
 from worker.job import ACTOR, Payload, job
 from worker.services import Services
 
@@ -15,7 +16,7 @@ class VerifyAuditLog(Payload):
 
 @job("audit.verify", VerifyAuditLog, queue="compliance.audit")
 def audit_verify(payload: VerifyAuditLog, run: Run, services: Services) -> None:
-    """Verify the log and record that it was verified."""
+    """Verify the log, record that it was verified, and tell the person on call what was found."""
     del payload
     report = verify_log(
         services.databases,
@@ -34,5 +35,9 @@ def audit_verify(payload: VerifyAuditLog, run: Run, services: Services) -> None:
         request_id=run.job.request_id,
         details={"entries": report.entries, "findings": len(report.findings)},
     )
-    result = {"entries": report.entries, "findings": [str(found) for found in report.findings[:SHOWN]]}
+    shown = [str(found) for found in report.findings[:SHOWN]]
+    result = {"entries": report.entries, "found": len(report.findings), "findings": shown}
     run.commit(lambda _: Outcome(entries=(entry,), result=result))
+    if not report.is_ok:
+        faults = (found.fault.value for found in report.findings)
+        alert_broken_log(faults, findings=len(report.findings), request_id=run.job.request_id)

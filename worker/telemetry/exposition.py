@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from compliance.audit.incident import Kind
 from compliance.errors import ConfigurationError
+from compliance.health import CHECKS
 from worker.telemetry import metrics
 from worker.telemetry.attempt import Ending
 from worker.telemetry.folder import ProcessFolder
@@ -124,9 +125,13 @@ def _known(
     counted: Iterable[metrics.Count | metrics.Distribution], kinds: tuple[str, ...]
 ) -> Iterator[tuple[metrics.Count, tuple[str, ...]]]:
     known = {"kind": kinds, "outcome": tuple(ending.value for ending in Ending), "stream": STREAMS}
+    own = {
+        metrics.INCIDENTS: {"kind": tuple(kind.value for kind in Kind)},
+        metrics.ALERTS: {"kind": ("audit.verify", *(f"health.check/{check}" for check in CHECKS))},
+    }
     for metric in counted:
         if isinstance(metric, metrics.Count):
-            values = {"kind": tuple(kind.value for kind in Kind)} if metric is metrics.INCIDENTS else known
+            values = own.get(metric, known)
             for labels in product(*(values.get(label, ()) for label in metric.labels)):  # anchors: nobody knows them
                 yield metric, labels
 

@@ -88,6 +88,7 @@ WAIT = Distribution(
 UNPUBLISHED = Count("compliance_doorbells_unpublished_total", "Jobs that the broker was not told of.", "kind")
 SWEEPS = Count("compliance_sweeps_total", "Looks for jobs that nobody works on.")
 SWEPT = Count("compliance_swept_jobs_total", "Jobs that were published again.")
+ALERTS = Count("compliance_alerts_total", "Runs of checks that found something, and that nobody waited for.", "kind")
 WATCH_EVENTS = Count("compliance_watch_events_total", "Change events that were routed.", "stream")
 WATCH_JOBS = Count("compliance_watch_jobs_total", "Jobs that change events asked for.", "stream", "kind")
 INTERRUPTIONS = Count("compliance_watch_interruptions_total", "Times that a stream broke off.", "stream")
@@ -109,7 +110,7 @@ READABLE = Reading("compliance_ledger_readable", "Whether MongoDB answered the l
 SEALED = Count("compliance_audit_sealed_total", "Entries of the audit log that this watcher sealed.")
 INCIDENTS = Count("compliance_audit_incidents_total", "Signs that somebody touched the audit database.", "kind")
 
-WORKER_METRICS = (ATTEMPTS, REFUSED, DURATION, WAIT, UNPUBLISHED, SWEEPS, SWEPT)
+WORKER_METRICS = (ATTEMPTS, REFUSED, DURATION, WAIT, UNPUBLISHED, SWEEPS, SWEPT, ALERTS)
 WATCHER_COUNTS = (WATCH_EVENTS, WATCH_JOBS, SEALED, INCIDENTS, REFUSED, INTERRUPTIONS, UNPUBLISHED, ANCHORED)
 WATCHER_READINGS = (TOKEN_AGE, JOBS, OLDEST_DUE, PAST_DEADLINE, OVERDUE, READABLE)
 METRICS = tuple(dict.fromkeys((*WORKER_METRICS, *WATCHER_COUNTS, *WATCHER_READINGS)))
