@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from pymongo import DESCENDING
 from pymongo.errors import BulkWriteError
 
+from compliance.audit.log import LENIENT
 from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import INCIDENTS
 
@@ -72,6 +74,21 @@ class Incident:
 def to_document(incident: Incident) -> Document:
     """Return *incident* as it is stored."""
     return {"_id": incident.id, "kind": incident.kind.value, "what": incident.sentence, "at": incident.at}
+
+
+def find_newest(databases: Databases, *, since: datetime | None = None, limit: int) -> list[Document]:
+    """Return the newest incidents, oldest of them first; a document that somebody altered is one, too.
+
+    Args:
+        databases: Reached with rights to read the audit database.
+        since: None for all times.
+        limit: How many at most.
+    """
+    kept = databases.audit.get_collection(INCIDENTS, codec_options=LENIENT)
+    query = {"at": {"$gte": since}} if since is not None else {}
+    with driver_errors():
+        found = list(kept.find(query, sort=[("at", DESCENDING), ("_id", DESCENDING)], limit=limit))
+    return found[::-1]
 
 
 def record(databases: Databases, incident: Incident) -> bool:

@@ -1,6 +1,7 @@
 """What an auditor does: verify, keep a checkpoint, take a receipt, and verify it without any database."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from system import System
 from waiting import wait_until
 
 from compliance.audit.checkpoint import open_checkpoint
+from compliance.audit.incident import Incident, Kind, record_all
 from compliance.audit.keys import parse_vkey
 from compliance.audit.trust import policy_of
+from compliance.roles import INCIDENTS, Role
 
 pytestmark = pytest.mark.timeout(200)
 NOWHERE = {
@@ -108,3 +111,32 @@ def test_a_watcher_without_the_key_of_the_log_ends_with_a_sentence(shared: Syste
 
     assert done.returncode == 78
     assert "COMPLIANCE_LOG_KEY" in done.stderr
+
+
+def test_incidents_are_listed_newest_last_and_their_number_is_bounded(shared: System) -> None:
+    noon = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    happened = [
+        Incident(kind=Kind.MODIFIED, what=f"act {hour}", at=noon + timedelta(hours=hour), event=f"e-{hour}")
+        for hour in range(3)
+    ]
+    none = shared.compliance("audit", "incidents")
+    record_all(shared.deployment.services(Role.SEALER).databases, happened)
+    try:
+        table = shared.compliance("audit", "incidents")
+        some = shared.command("compliance", "audit", "incidents", "--since", "2026-03-31T15:00:00+0200", "--json")
+        last = shared.command("compliance", "audit", "incidents", "--limit", "1", "--json")
+        refused = shared.command("compliance", "audit", "incidents", "--since", "0001-01-01T00:00:00+0100")
+    finally:
+        shared.deployment.admin.audit[INCIDENTS].delete_many({})
+
+    assert none == "no incidents\n"
+    assert [line.split()[3:6] for line in table.splitlines()[1:]] == [["MODIFIED", "act", str(n)] for n in range(3)]
+    assert table.splitlines()[1].startswith("2026-03-31 12:00:00 UTC")
+    assert [found["what"] for found in json.loads(some.stdout)] == ["act 1", "act 2"]
+    assert [found["what"] for found in json.loads(last.stdout)] == ["act 2"]
+    assert (some.returncode, some.stderr) == (0, "")
+    assert (last.returncode, last.stderr) == (0, "these are the newest 1; there are older ones: give --limit\n")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: --since: expected a time of the years 1 to 9999 in UTC\n",
+    )

@@ -25,6 +25,7 @@ from compliance.mongo import Databases, Document, driver_errors
 from compliance.roles import AUDIT_LOG, Role
 from worker.addresses import Addresses
 from worker.cli.audit_files import KeyOption, export, policy_from, progress, prove_from_files, prune, verify_files
+from worker.cli.audit_incidents import incidents
 from worker.cli.person import read_value
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 from worker.services import Services
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 app.command("export", epilog="Example: compliance audit export audit-2026")(export)
+app.command("incidents", epilog="Example: compliance audit incidents --since 2026-03-01")(incidents)
 app.command("prune", epilog="Example: compliance audit prune --log NAME --below 4096 --exported audit-2025")(prune)
 
 MANY = 100_000  # entries from which more processes are worth their start
