@@ -1,23 +1,38 @@
 """The alarm: an incident of the audit database reaches people at once, and is kept.
 
-People are told before the incident is kept: where MongoDB cannot take it, they know already.
+People are told before the incident is kept: where MongoDB cannot take it, they know already. Of a state they are told
+when it begins, and again when it had stopped for an hour.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
-from compliance.audit.incident import Incident, Kind, record_all
-from compliance.errors import AuditTampered
+from compliance.audit.incident import Incident, Kind, find_begin, record_all
+from compliance.errors import AuditTampered, ComplianceError
 from compliance.mongo import Databases
 from worker.telemetry import metrics, report_error
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 REMEMBERED = 1000
+QUIET = timedelta(hours=1)  # a state that was not found for longer has ended: found again, it is another episode
 LOSING = {Kind.DELETED, Kind.DROPPED, Kind.RENAMED, Kind.REPLACED}
+
+
+@dataclass(slots=True)
+class Episode:
+    """A state that lasts."""
+
+    began: datetime
+    seen: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,7 @@ class Alarm:
 
     databases: Databases
     _told: dict[str, Incident] = field(default_factory=dict)
+    _episodes: dict[str, Episode] = field(default_factory=dict)
 
     def ring(self, incidents: Sequence[Incident]) -> None:
         """Tell people of those among *incidents* that they were not told of, then keep them all.
@@ -33,9 +49,10 @@ class Alarm:
         Raises:
             StoreUnavailable: MUST be called again with the same incidents; nobody is told of them twice.
         """
-        unique = {incident.id: incident for incident in incidents}
+        happened = (self._episode(found) if found.is_state else found for found in incidents)
+        unique = {incident.id: incident for incident in happened}
         new = {found: incident for found, incident in unique.items() if found not in self._told}
-        self._remember(new)
+        _remember(self._told, new)
         for kind, number in sorted(Counter(incident.kind for incident in new.values()).items()):
             first = next(incident for incident in new.values() if incident.kind is kind)
             _tell(first, number)
@@ -43,10 +60,25 @@ class Alarm:
             unique = self._told | unique  # those that were kept before may be what was removed
         record_all(self.databases, list(unique.values()))
 
-    def _remember(self, incidents: dict[str, Incident]) -> None:
-        self._told.update(incidents)
-        for oldest in list(self._told)[:-REMEMBERED]:
-            del self._told[oldest]
+    def _episode(self, state: Incident) -> Incident:
+        known = self._episodes.pop(state.id, None)
+        if known is None or state.at - known.seen > QUIET:
+            known = Episode(began=self._began_before(state) or state.at, seen=state.at)
+        known.seen = max(known.seen, state.at)
+        _remember(self._episodes, {state.id: known})
+        return state.episode(known.began)
+
+    def _began_before(self, state: Incident) -> datetime | None:
+        """Return when it began as another watcher noticed, or this one before it was started again."""
+        with suppress(ComplianceError):  # people must be told all the same
+            return find_begin(self.databases, state, after=state.at - QUIET)
+        return None
+
+
+def _remember(known: dict[str, T], new: dict[str, T]) -> None:
+    known.update(new)
+    for oldest in list(known)[:-REMEMBERED]:
+        del known[oldest]
 
 
 def _tell(incident: Incident, number: int) -> None:

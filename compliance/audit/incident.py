@@ -1,6 +1,8 @@
 """Incidents: what was done to the audit database, or beside it, that no process of ours does.
 
 An incident is a fact to keep, not a job to carry out: it goes into a collection that only grows, and nobody closes it.
+Most are events of the server. Some are states, such as a fork, which are found again and again while they last: each
+time that one begins is an incident, an *episode*.
 
 Document shape (``audit_incidents``)::
 
@@ -9,7 +11,7 @@ Document shape (``audit_incidents``)::
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -52,18 +54,28 @@ class Incident:
     Attributes:
         what: One sentence with ids and names, never a value.
         at: When the server did it, else when it was noticed.
-        event: What identifies it, such as a resume token; the same event read twice is one incident.
+        event: What identifies it, such as a resume token; the same event read twice is one incident. For a state,
+            nothing but what it says.
     """
 
     kind: Kind
     what: str
     at: datetime
-    event: str
+    event: str = ""
 
     @property
     def id(self) -> str:
         """The deterministic id: the first 32 hex digits of SHA-256 over kind and event."""
-        return hashlib.sha256(f"{self.kind}\x00{self.event}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"{self.kind}\x00{self.event or self.what}".encode()).hexdigest()[:32]
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it is something that lasts, and no event that the server can name."""
+        return self.event in ("", self.what)
+
+    def episode(self, began: datetime) -> "Incident":
+        """Return the incident that this state is since it *began*."""
+        return replace(self, at=began, event=f"{self.what} since {began.isoformat()}")
 
     @property
     def sentence(self) -> str:
@@ -89,6 +101,18 @@ def find_newest(databases: Databases, *, since: datetime | None = None, limit: i
     with driver_errors():
         found = list(kept.find(query, sort=[("at", DESCENDING), ("_id", DESCENDING)], limit=limit))
     return found[::-1]
+
+
+def find_begin(databases: Databases, state: Incident, *, after: datetime) -> datetime | None:
+    """Return when the last episode of *state* before it began that is kept, None where none began *after* a time.
+
+    Raises:
+        StoreUnavailable: When MongoDB does not answer.
+    """
+    query = {"kind": state.kind.value, "what": state.sentence, "at": {"$gt": after, "$lte": state.at}}
+    with driver_errors():
+        found = databases.audit[INCIDENTS].find_one(query, {"at": 1}, sort={"at": DESCENDING})
+    return found["at"] if found else None
 
 
 def record(databases: Databases, incident: Incident) -> bool:

@@ -143,7 +143,7 @@ class AnchorLoop:
         report_error(error, kind=f"anchor/{anchor}", request_id="none")
         kind = ALARMS.get(outcome)
         if kind is not None:
-            self.alarm(Incident(kind=kind, what=reason, at=self.clock.now(), event=f"{anchor} {reason}"))
+            self.alarm(Incident(kind=kind, what=f"{anchor}: {reason}", at=self.clock.now()))
 
 
 def pause(failures: int) -> timedelta:
