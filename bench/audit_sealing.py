@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from bench.audit_writer import PLAIN, SEALED
+from pymongo import IndexModel
+
+from bench.audit_writer import PLAIN, PLAIN_DATABASE, SEALED
 from bench.harness import Bench, Verdicts, alternate, median_ratio, open_bench, open_servers
+from compliance.audit.schema import INDEXES
 from compliance.audit.seals import Seals
+from compliance.roles import AUDIT_LOG
 
 PROCESSES, THREADS = 4, 8
 SHARE = 0.9
@@ -68,6 +72,7 @@ def sealing(rounds: int, lasting: float) -> None:
     verdicts = Verdicts()
     with ExitStack() as cleanup:
         bench = cleanup.enter_context(open_bench(cleanup.enter_context(open_servers()), "bench"))
+        _index_plain(bench)
         cleanup.enter_context(sealer(bench))
         _wait_until_sealed(bench)
         many = cleanup.enter_context(writers(bench, PROCESSES, THREADS))
@@ -82,6 +87,12 @@ def sealing(rounds: int, lasting: float) -> None:
         verdicts.say(f"lag of a seal at {LAG_RATE} entries/s: p50 {statistics.median(lags):.2f} s, p95 {late:.2f} s")
         verdicts.at_most(f"p95 of the lag beside {LAG_SECONDS:g} s", late / LAG_SECONDS, 1.0)
     verdicts.end()
+
+
+def _index_plain(bench: Bench) -> None:
+    """Give the plain documents the indexes that entries have: any log has to be searched."""
+    plain = bench.admin.client[PLAIN_DATABASE][AUDIT_LOG]
+    plain.create_indexes([IndexModel(list(keys.items()), name=name) for name, keys in INDEXES.items()])
 
 
 def _quietly(bench: Bench, many: Writers, lasting: float) -> float:

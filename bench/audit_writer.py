@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 
 from bson import ObjectId
 
-from compliance.audit.entry import Entry
+from compliance.audit.entry import Entry, to_document
 from compliance.audit.log import AuditLog
-from compliance.mongo import Databases, Session, open_client
+from compliance.mongo import Databases, Document, Session, open_client
+from compliance.roles import AUDIT_LOG
 from compliance.settings import load_settings
 from worker.addresses import Addresses
 
 PLAIN, SEALED = "plain", "sealed"
-PLAIN_LOG = "plain_log"
+PLAIN_DATABASE = "bench_plain"
 
 
 def an_entry() -> Entry:
@@ -37,17 +38,21 @@ def an_entry() -> Entry:
     )
 
 
+def a_plain_document() -> Document:
+    """Return what an audit log without seals would insert for the same event, as large as an entry is."""
+    return to_document(an_entry()) | {"source": {"host": "h" * 12, "process": "p" * 12}, "filling": "x" * 206}
+
+
 def transaction(databases: Databases, kind: str) -> Callable[[], None]:
-    """Return what writes one effect, and beside it a document or a signed entry."""
-    log, plain = AuditLog(databases), databases.app[PLAIN_LOG]
-    example = {"text": "x" * 900}
+    """Return what writes one effect, and beside it a signed entry or a plain document of the same event."""
+    log, plain = AuditLog(databases), databases.client[PLAIN_DATABASE][AUDIT_LOG]
 
     def work(session: Session) -> None:
         databases.app["effects"].insert_one({"at": datetime.now(UTC)}, session=session)
         if kind == SEALED:
             log.append(an_entry(), session=session)
         else:
-            plain.insert_one(dict(example), session=session)
+            plain.insert_one(a_plain_document(), session=session)
 
     return lambda: databases.transact(work)
 

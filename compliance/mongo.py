@@ -26,6 +26,7 @@ Client = MongoClient[Document]
 Db = Database[Document]
 Session = ClientSession
 
+DUPLICATE_KEY = 11000
 CODEC = CodecOptions(document_class=dict[str, Any], tz_aware=True, tzinfo=UTC)
 SCHEMES = ("mongodb://", "mongodb+srv://")
 UNAUTHORIZED = 13

@@ -19,11 +19,10 @@ from pymongo import DESCENDING
 from pymongo.errors import BulkWriteError
 
 from compliance.audit.log import LENIENT
-from compliance.mongo import Databases, Document, driver_errors
+from compliance.mongo import DUPLICATE_KEY, Databases, Document, driver_errors
 from compliance.roles import INCIDENTS
 
 MAX_WHAT = 500
-DUPLICATE_KEY = 11000
 
 
 class Kind(StrEnum):

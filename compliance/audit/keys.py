@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -79,7 +80,7 @@ class Verifier:
             seconds, signature = int.from_bytes(signature[:TIME_BYTES], "big"), signature[TIME_BYTES:]
             moment, message = self._moment(seconds), _cosigned(text, seconds)
         try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
+            _public(self.public_key).verify(signature, message)
         except InvalidSignature:
             raise InvalidProof(f"the signature of {self.name}+{self.key_id.hex()} does not verify") from None
         return moment
@@ -167,6 +168,11 @@ def parse_skey(text: str) -> SigningKey:
     if key.verifier.key_id != key_id:
         raise ConfigurationError("the id in a private key is not that of the key")
     return key
+
+
+@lru_cache(maxsize=64)
+def _public(key: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(key)
 
 
 def _parse(text: str, *, what: str) -> tuple[str, bytes, KeyType, bytes]:

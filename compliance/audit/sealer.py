@@ -8,40 +8,41 @@ themselves, and go on behind it. Nobody signs a tree that it has not followed fr
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 
-from compliance.audit.batch import MAX_LEAVES, Batch, from_document
+from compliance.audit.arrivals import Arrival, Streams, Unreadable, find_faults, read_arrival, shown
+from compliance.audit.batch import MAX_LEAVES, Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from compliance.audit.entry import Entry
 from compliance.audit.guard import Guard, Mark
 from compliance.audit.keys import SigningKey
-from compliance.audit.leaf import stored_bytes
-from compliance.audit.log import AuditLog
-from compliance.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from compliance.audit.log import LENIENT, AuditLog
+from compliance.audit.merkle import EMPTY_ROOT, Frontier
 from compliance.audit.seals import CLOCKS_APART, Seals
-from compliance.audit.signed import find_fault
+from compliance.audit.stored import RAW
 from compliance.audit.tiles import Edge, read_edge
 from compliance.audit.trust import Trust, yearly
 from compliance.audit.writer import log_name
 from compliance.clock import Clock
 from compliance.errors import IntegrityError, InvalidProof, MalformedProof
 from compliance.mongo import Databases, Session, driver_errors
-from compliance.roles import AUDIT_LOG, BATCHES
+from compliance.roles import AUDIT_LOG
 
 _ADDRESS = re.compile(rb"[^\s@\"]@[^\s@\"]+\.[A-Za-z]{2,}")
-_ID = re.compile(r"[0-9a-f]{32}")
 
 Report = Callable[[str, str], None]
 """Told the kind of an incident, and a sentence about it with ids only."""
 
 GRACE = timedelta(hours=1)  # how long the log of a past year stays open for writers whose clocks are late
 PATIENCE = timedelta(minutes=1)  # how long another sealer's batch may hold entries that the stream has not brought
+RECOVERING = ""  # the token of batches that a recovery seals before it has come to its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Tip:
         edge: The same, for its tiles.
         signed: The size that was signed last.
         pending: What comes next.
+        opened: The size at which this sealer began to know every stream that comes.
         is_closed: Whether the year is over and its log takes no more entries.
         puzzled_since: Since when another sealer's batch holds more than the stream has brought.
     """
@@ -69,6 +71,7 @@ class Tip:
     edge: Edge = field(default_factory=Edge)
     signed: int = 0
     pending: list[Leaf] = field(default_factory=list)
+    opened: int = 0
     is_closed: bool = False
     puzzled_since: datetime | None = None
 
@@ -90,7 +93,8 @@ class Sealer:
     _tips: dict[str, Tip] = field(default_factory=dict, init=False)
     _marks: dict[str, Mark] = field(default_factory=dict, init=False)
     _token: str | None = field(default=None, init=False)
-    _known: frozenset[str] = field(default=frozenset(), init=False)
+    _arrived: list[Arrival] = field(default_factory=list, init=False)
+    _streams: Streams = field(default_factory=Streams, init=False)
 
     @property
     def seals(self) -> Seals:
@@ -100,15 +104,15 @@ class Sealer:
     @property
     def pending(self) -> int:
         """How many entries wait to be sealed."""
-        return sum(len(tip.pending) for tip in self._tips.values())
+        return len(self._arrived) + sum(len(tip.pending) for tip in self._tips.values())
 
     def open(self) -> str | None:
-        """Go to the end of what is signed; return the resume token behind it, None where nothing is sealed yet.
+        """Go to the end of what is signed; return the resume token behind it, None where `recover` has to come first.
 
         Raises:
             IntegrityError: When the log is not as it was left: nothing may be signed until a person has looked.
         """
-        self._tips, self._known = {}, frozenset()
+        self._tips, self._arrived, self._streams = {}, [], Streams()
         self._marks = self.guard.marks()
         for log, mark in self._marks.items():
             last = self.seals.last_batch(log)
@@ -119,41 +123,41 @@ class Sealer:
                     "signed; docs/audit.md says what to do"
                 )
         signed = {log: self._signed(log) for log in self.seals.logs()}
-        first_unsigned = (next(self.seals.batches(log, start=size), None) for log, (size, _) in signed.items())
-        behind = min((batch.token for batch in first_unsigned if batch is not None), default=None)
-        ends = (self.seals.last_batch(log, before=behind) for log in signed)
-        self._token = max((batch.token for batch in ends if batch is not None), default=None)
+        self._token = self._resume_point({log: size for log, (size, _) in signed.items()})
         for log, (size, root) in signed.items():
             self._tips[log] = self._open_log(log, size, root)
         return self._token
 
-    def recover(self, token: str) -> None:
+    def recover(self, token: str, *, on_progress: Callable[[], None] = lambda: None) -> None:
         """Take up what is in the log and not sealed, in the order in which it was inserted.
 
-        For a log that was never sealed, or whose history the oplog has lost.
+        For a log that was never sealed, whose history the oplog has lost, or in which an earlier recovery was
+        interrupted. What it seals says so until it has come to its end, so that the next sealer begins it again.
 
         Args:
-            token: Where the change stream stood before; what it brings again from there is left out once.
+            token: Where the change stream stood before; what it brings again from there is left out.
+            on_progress: Told every now and then.
         """
-        since = self._last_sealed()
+        since = self._reached() if self._token is not None else None
         query = {"created_at": {"$gte": since - CLOCKS_APART}} if since is not None else {}
-        sealed = set() if since is None else self._sealed_ids(since - 2 * CLOCKS_APART)
-        scanned = set()
-        self._token = token
+        sealed = self._sealed_ids(since)
+        entries = self.databases.audit.with_options(codec_options=RAW)[AUDIT_LOG]
+        self._token = RECOVERING
         with driver_errors():
-            for document in self.databases.audit[AUDIT_LOG].find(query, sort={"$natural": ASCENDING}):
-                scanned.add(document["_id"])
-                if document["_id"] not in sealed:
-                    self._admit(document)
-                if self.pending >= MAX_LEAVES:
+            for raw in entries.find(query, sort={"$natural": ASCENDING}):
+                self._arrive(raw)
+                if len(self._arrived) >= MAX_LEAVES:
+                    self._admit(sealed)
                     self.seal()
-        self._known = frozenset(scanned)
+                    on_progress()
+        self._admit(sealed)
+        self._token = token
+        self.seal()
 
-    def take(self, document: Mapping[str, Any], token: str) -> None:
+    def take(self, raw: RawBSONDocument, token: str) -> None:
         """Take the entry of one change event, behind which the stream stands at *token*."""
         self._token = token
-        if document.get("_id") not in self._known:
-            self._admit(document)
+        self._arrive(raw)
 
     def seal(self) -> None:
         """Seal what is pending, and sign what is sealed; what another sealer has sealed first counts as well.
@@ -162,6 +166,7 @@ class Sealer:
             IntegrityError: When somebody sealed something else.
         """
         now = self.clock.now()
+        self._admit()
         if self.pending and not self._insert(now):
             for log, tip in self._tips.items():
                 self._follow(log, tip, now)
@@ -174,7 +179,7 @@ class Sealer:
         now = self.clock.now()
         present = log_name(self.trust.origin, now - GRACE)
         for log, tip in self._tips.items():
-            if tip.is_closed or tip.pending or log >= present or tip.signed < tip.frontier.size:
+            if log >= present or tip.is_closed or tip.pending or tip.signed < tip.frontier.size:
                 continue
             entry = _closing(log, tip.frontier, now)
             self.databases.transact(partial(self._record_once, entry))
@@ -198,49 +203,128 @@ class Sealer:
             ) from None
         return found.size, found.root
 
+    def _resume_point(self, signed: Mapping[str, int]) -> str | None:
+        """Return the token from which the stream brings all that is not signed; None where no token does."""
+        lasts = [batch for log in signed if (batch := self.seals.last_batch(log)) is not None]
+        unsigned = [next(self.seals.batches(log, start=size), None) for log, size in signed.items()]
+        behind = min((batch.token for batch in unsigned if batch is not None), default=None)
+        newest = max(lasts, key=lambda batch: batch.sealed_at, default=None)
+        if newest is None or RECOVERING in (newest.token, behind):
+            return None
+        ends = (self.seals.last_batch(log, before=behind) for log in signed)
+        return max((batch.token for batch in ends if batch and batch.token != RECOVERING), default=None)
+
     def _open_log(self, log: str, size: int, root: bytes) -> Tip:
-        """Return the end of *log* up to the resume token, once it is known to lead to what was signed."""
-        batch = self.seals.last_batch(log, until=self._token) if self._token is not None else None
+        """Return the end of *log* up to the resume token, once it is known to lead to what was signed.
+
+        Where there is no such token, it is the end of what was signed.
+        """
+        batch = self.seals.last_batch(log, until=self._token) if self._token is not None else self._ending(log, size)
         tip = Tip(frontier=batch.frontier if batch else Frontier(), signed=size)
+        tip.opened = tip.frontier.size
         followed = tip.frontier
         for later in self.seals.batches(log, start=followed.size):
             if followed.size >= size:
                 break
             followed = followed.extended(later.leaves)
-        tip.edge = self._read_edge(log, tip.frontier)
-        if (followed.size, followed.root) != (size, root) or tip.edge.frontier != tip.frontier:
+        if (followed.size, followed.root) != (size, root):
             raise IntegrityError(f"the batches of {log} do not lead to what was signed last; nothing more is signed")
-        tip.is_closed = AuditLog(self.databases).holds(_closing(log, tip.frontier, self.clock.now()))
+        tip.edge = self._edge(log, tip.frontier)
+        is_past = log < log_name(self.trust.origin, self.clock.now() - GRACE)
+        tip.is_closed = is_past and AuditLog(self.databases).holds(_closing(log, tip.frontier, self.clock.now()))
         return tip
 
-    def _read_edge(self, log: str, frontier: Frontier) -> Edge:
+    def _ending(self, log: str, size: int) -> Batch | None:
+        """Return the batch of *log* that ends at *size*."""
+        batch = self.seals.batch_with(log, size - 1) if size else None
+        return batch if batch is not None and batch.end == size else None
+
+    def _edge(self, log: str, frontier: Frontier) -> Edge:
+        """Return the right edge of the tree with *frontier*; an altered tile is reported, and stops nobody."""
         try:
-            return read_edge(frontier.size, partial(self.seals.tile, log))
-        except MalformedProof as error:
-            raise IntegrityError(f"the tiles of {log} cannot be read ({error}); nothing more is signed") from None
+            edge = read_edge(frontier.size, partial(self.seals.tile, log))
+        except MalformedProof:
+            edge = Edge()
+        if edge.frontier == frontier:
+            return edge
+        edge = Edge()
+        for batch in self.seals.batches(log):
+            if batch.end <= frontier.size:
+                edge, _ = edge.extended(batch.leaves)
+        if edge.frontier != frontier:
+            raise IntegrityError(f"the batches of {log} do not lead to what was signed last; nothing more is signed")
+        self.report("MODIFIED", f"a tile of {log} is not made of its leaves; `compliance audit verify` names it")
+        return edge
 
-    def _admit(self, document: Mapping[str, Any]) -> None:
-        fault, leaf = find_fault(document, self.trust), b""
-        if fault is None:
-            leaf = stored_bytes(document)
-            fault = self._fault(document, leaf)
-        if fault is not None:
-            kind, _, why = fault.partition(" ")
-            self.report(kind, f"entry {_shown(document.get('_id'))} is not sealed: {why}")
-            return
-        tip = self._tips.setdefault(document["log"], Tip())
-        tip.pending.append(Leaf(document["_id"], leaf_hash(leaf)))
+    def _arrive(self, raw: RawBSONDocument) -> None:
+        try:
+            self._arrived.append(read_arrival(raw))
+        except Unreadable as found:
+            self._refuse(found.id, found.fault)
 
-    def _fault(self, document: Mapping[str, Any], leaf: bytes) -> str | None:
+    def _refuse(self, id_: object, fault: str) -> None:
+        kind, _, why = fault.partition(" ")
+        self.report(kind, f"entry {shown(id_)} is not sealed: {why}")
+
+    def _admit(self, sealed: AbstractSet[str] | None = None) -> None:
+        """Let what arrived wait for its seal, but for what must not be sealed, or is sealed already.
+
+        Args:
+            sealed: All ids that may come again, where they are known; else those in doubt are looked up.
+        """
+        admitted: dict[str, list[Arrival]] = {}
+        for arrival, fault in zip(self._arrived, find_faults(self._arrived, self.trust), strict=True):
+            why = fault or self._find_fault(arrival)
+            if why is not None:
+                self._refuse(arrival.id, why)
+            else:
+                admitted.setdefault(arrival.log, []).append(arrival)
+        self._arrived = []
+        for log, arrivals in admitted.items():
+            tip = self._tips.setdefault(log, Tip())
+            fresh = self._unsealed(log, tip, arrivals)
+            if sealed is not None:
+                fresh = (arrival for arrival in arrivals if arrival.id not in sealed)
+            tip.pending += [Leaf(arrival.id, arrival.hash) for arrival in fresh]
+            for arrival in arrivals:
+                self._streams.add(arrival)
+        if self._streams.forget():
+            for tip in self._tips.values():
+                tip.opened = tip.frontier.size + len(tip.pending)
+
+    def _find_fault(self, arrival: Arrival) -> str | None:
         """Return why an entry must not be sealed: it would then look as if it had been in order."""
-        log = document["log"]
-        if log != log_name(self.trust.origin, document["created_at"]):
+        if arrival.log != log_name(self.trust.origin, arrival.created_at):
             return "FORGED it names a log that is not that of its year"
-        if log in self._tips and self._tips[log].is_closed:
+        if arrival.log in self._tips and self._tips[arrival.log].is_closed:
             return "BACKDATED the log of its year is closed"
-        if _ADDRESS.search(leaf):
+        if b"@" in arrival.leaf and _ADDRESS.search(arrival.leaf):
             return "PERSONAL-DATA it holds what looks like an e-mail address"
         return None
+
+    def _unsealed(self, log: str, tip: Tip, arrivals: Sequence[Arrival]) -> Iterator[Arrival]:
+        """Yield those of *arrivals* that neither are sealed nor wait for it already."""
+        doubtful = self._streams.doubtful(arrivals)
+        known: dict[str, bytes] = {}
+        if doubtful:
+            # What was sealed since the start came by here, so its stream is known.
+            below = tip.frontier.size if any(map(self._streams.is_known, doubtful)) else tip.opened
+            since = min(arrival.created_at for arrival in doubtful) - CLOCKS_APART
+            known = {leaf.id: leaf.hash for leaf in tip.pending}
+            known |= self._sealed(log, {arrival.id for arrival in doubtful}, since=since, below=below)
+        for arrival in arrivals:
+            if known.get(arrival.id) != arrival.hash:
+                yield arrival
+            if doubtful:
+                known[arrival.id] = arrival.hash
+
+    def _sealed(self, log: str, ids: AbstractSet[str], *, since: datetime, below: int) -> dict[str, bytes]:
+        """Return the leaf hashes with which those of *ids* were sealed that were, as far as this sealer has come."""
+        found: dict[str, bytes] = {}
+        for batch in self.seals.sealed_since(log, since) if below else ():
+            if batch.end <= below and not ids.isdisjoint(batch.ids):
+                found |= {id_: leaf for id_, leaf in zip(batch.ids, batch.leaves, strict=True) if id_ in ids}
+        return found
 
     def _insert(self, now: datetime) -> bool:
         """Insert all that is pending in one transaction; False when another sealer was first."""
@@ -323,15 +407,29 @@ class Sealer:
         if found.root != root:
             raise IntegrityError(f"two trees of {log} were signed at {size}; nothing more is signed")
 
-    def _last_sealed(self) -> datetime | None:
-        found = (self.seals.last_batch(log) for log, tip in self._tips.items() if tip.frontier.size)
-        return max((batch.sealed_at for batch in found if batch is not None), default=None)
-
-    def _sealed_ids(self, since: datetime) -> set[str]:
+    def _reached(self) -> datetime | None:
+        """Return up to which time entries are sealed; None where nobody can say."""
+        found = (self.seals.last_batch(log, until=self._token) for log in self._tips)
+        last = max((batch for batch in found if batch is not None), key=lambda batch: batch.sealed_at, default=None)
+        if last is None:
+            return None
+        entries = self.databases.audit.get_collection(AUDIT_LOG, codec_options=LENIENT)
         with driver_errors():
-            found = self.databases.audit[BATCHES].find({"sealed_at": {"$gte": since}})
-            batches = [from_document(document) for document in found]
-        return {id_ for batch in batches if batch.end <= self._tips[batch.log].frontier.size for id_ in batch.ids}
+            kept = entries.find({"_id": {"$in": list(last.ids)}}, {"created_at": 1}).to_list()
+        times = [entry["created_at"] for entry in kept if isinstance(entry.get("created_at"), datetime)]
+        return min(max(times), last.sealed_at) if times else None
+
+    def _sealed_ids(self, since: datetime | None) -> set[str]:
+        """Return the ids of entries that were sealed since a time, or ever, as far as this sealer has come."""
+        return {
+            id_
+            for log, tip in self._tips.items()
+            for batch in (
+                self.seals.batches(log) if since is None else self.seals.sealed_since(log, since - 2 * CLOCKS_APART)
+            )
+            if batch.end <= tip.frontier.size
+            for id_ in batch.ids
+        }
 
 
 class _Overtaken(Exception):
@@ -348,8 +446,3 @@ def _closing(log: str, frontier: Frontier, now: datetime) -> Entry:
         performed_by="sealer",
         details={"size": frontier.size, "root": frontier.root.hex()},
     )
-
-
-def _shown(id_: object) -> str:
-    """What a report may say of an id that a stranger may have written."""
-    return id_ if isinstance(id_, str) and _ID.fullmatch(id_) else "of another shape"

@@ -17,13 +17,13 @@ from typing import Any
 
 from bson import MaxKey
 from pymongo import ASCENDING, DESCENDING
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from compliance.audit.batch import ID_BYTES, Batch, from_document, to_document
 from compliance.audit.merkle import HASH_BYTES, NodeReader, root_of
 from compliance.audit.tiles import WIDTH, Tile, nodes_in_tiles
-from compliance.errors import MalformedProof, UnknownName
-from compliance.mongo import Databases, Document, Session, driver_errors
+from compliance.errors import IntegrityError, MalformedProof, UnknownName
+from compliance.mongo import DUPLICATE_KEY, Databases, Document, Session, driver_errors
 from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
 
 END = MaxKey()
@@ -58,6 +58,18 @@ class Seals:
         with driver_errors():
             for document in self.databases.audit[BATCHES].find(_of(log, start), sort={"_id": ASCENDING}):
                 yield from_document(document)
+
+    def sealed_since(self, log: str, moment: datetime) -> Iterator[Batch]:
+        """Yield the batches of *log* that were sealed at *moment* or later, newest first.
+
+        Also a few from before: the clocks of those who sealed may be apart.
+        """
+        with driver_errors():
+            for document in self.databases.audit[BATCHES].find(_of(log, 0), sort={"_id": DESCENDING}):
+                batch = from_document(document)
+                if batch.sealed_at < moment - CLOCKS_APART:
+                    return
+                yield batch
 
     def batch_with(self, log: str, index: int) -> Batch:
         """Return the batch that holds entry *index* of *log*.
@@ -112,6 +124,9 @@ class Seals:
         """Insert *batch* and its full tiles in the transaction of *session*; False when another is in its place.
 
         After False the transaction is aborted.
+
+        Raises:
+            IntegrityError: When somebody else put a tile in the place of one of *tiles*.
         """
         try:
             self.databases.audit[BATCHES].insert_one(to_document(batch), session=session)
@@ -121,8 +136,13 @@ class Seals:
             {"_id": {"log": batch.log, "level": tile.level, "index": tile.index}, "hashes": hashes}
             for tile, hashes in tiles
         ]
-        if full:
-            self.databases.audit[TILES].insert_many(full, session=session)
+        try:
+            if full:
+                self.databases.audit[TILES].insert_many(full, session=session)
+        except BulkWriteError as error:
+            if {fault["code"] for fault in error.details["writeErrors"]} != {DUPLICATE_KEY}:
+                raise
+            raise IntegrityError(f"a tile of {batch.log} is there before its entries; nothing more is sealed") from None
         return True
 
     def checkpoint(self, log: str, size: int | None = None) -> bytes | None:

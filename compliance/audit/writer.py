@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from compliance.audit.entry import Cause, Entry, to_document
 from compliance.audit.keys import SigningKey
 from compliance.audit.leaf import SIGNATURE, stored_bytes
 from compliance.audit.merkle import leaf_hash
+from compliance.audit.trust import key_name
 from compliance.audit.wire import encode_base64
 
 STREAM_BYTES = 8
@@ -50,12 +51,14 @@ class Writer:
     Attributes:
         origin: The name of the log without its year.
         key: MUST be known to whoever seals and verifies, by its public half.
+        key_name: What entries call it.
         process: Which process this is, such as the name of its MongoDB user.
     """
 
     def __init__(self, *, origin: str, key: SigningKey, process: str) -> None:
         self.origin = origin
         self.key = key
+        self.key_name = key_name(key.verifier)
         self.process = f"{process}:{os.getpid()}"[:MAX_PROCESS]
         self.host = socket.gethostname().replace("@", "_")[:MAX_PROCESS]
         self._stream = _Stream()
@@ -87,7 +90,7 @@ class Writer:
         document = to_document(entry, cause) | self._stamp(entry, cause, place)
         document[SIGNATURE] = encode_base64(self.key.sign(stored_bytes(document)))
         leaf = stored_bytes(document)
-        self._stream.draft = replace(place, seq=place.seq + 1, prev=encode_base64(leaf_hash(leaf)))
+        self._stream.draft = Place(stream=place.stream, seq=place.seq + 1, prev=encode_base64(leaf_hash(leaf)))
         return document, leaf
 
     def _stamp(self, entry: Entry, cause: Cause, place: Place) -> dict[str, Any]:
@@ -100,7 +103,7 @@ class Writer:
                 "trace_id": cause.trace_id,
             },
             "writer": {
-                "key": f"{self.key.verifier.name}+{self.key.verifier.key_id.hex()}",
+                "key": self.key_name,
                 "stream": place.stream,
                 "seq": place.seq,
                 "prev": place.prev,

@@ -1,13 +1,21 @@
 """Entries become leaves in the order of their commits; nobody signs a tree that did not grow from the last one."""
 
 import json
+import re
+import struct
+from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
+from bson import DatetimeMS, ObjectId
+from bson.raw_bson import RawBSONDocument
 from deployment import Deployment
 from faults import Died, mortal
+from pymongo import WriteConcern
 from sealed import SealedLog, an_entry, in_parallel
 from signing import signed
 from waiting import wait_until
@@ -15,6 +23,7 @@ from waiting import wait_until
 from compliance.audit.keys import SigningKey
 from compliance.audit.leaf import entry_hash
 from compliance.audit.merkle import Frontier
+from compliance.audit.sealer import RECOVERING
 from compliance.audit.tiles import WIDTH
 from compliance.audit.writer import Writer
 from compliance.clock import Clock
@@ -208,6 +217,188 @@ def test_a_checkpoint_by_another_key_is_not_gone_on_from(sealed: SealedLog) -> N
         wait_until(lambda: bool(sealed.incidents), timeout=30, what="the alarm rings")
 
     assert "is not ours" in sealed.incidents[0].what
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_an_entry_that_was_put_back_is_sealed_once(sealed: SealedLog, restarted: bool) -> None:  # noqa: FBT001
+    entries = sealed.deployment.admin.audit["audit_log"]
+    ids = sealed.append(6)
+    lost = entries.find_one({"_id": ids[2]})
+    assert lost is not None
+    with sealed.running():
+        wait_until(lambda: sealed.size == 6, timeout=30, what="all are sealed")
+        if not restarted:
+            entries.delete_one(lost)
+            entries.insert_one(lost)
+            sealed.append(1)
+            wait_until(lambda: sealed.size == 7, timeout=30, what="the next one is sealed")
+    if restarted:
+        entries.delete_one(lost)
+        entries.insert_one(lost)
+        sealed.append(1)
+        sealed.seal_all()
+
+    assert_whole(sealed, 7)
+    assert sealed.findings() == []
+
+
+def test_an_entry_that_is_put_back_before_it_is_sealed_is_sealed_once(sealed: SealedLog) -> None:
+    entries = sealed.deployment.admin.audit["audit_log"]
+    sealed.append(1)
+    sealed.seal_all()
+    (id_,) = sealed.append(1)
+    lost = entries.find_one({"_id": id_})
+    assert lost is not None
+    for _ in range(3):
+        entries.delete_one(lost)
+        entries.insert_one(lost)
+    sealed.append(1)
+
+    sealed.seal_all()
+    assert_whole(sealed, 3)
+    assert sealed.findings() == []
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_recovery_that_was_interrupted_begins_again(sealed: SealedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compliance.audit.sealer.MAX_LEAVES", 5)
+    sealed.append(23)
+
+    def die() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        sealed.sealing(on_read=die).follow(lambda: False)
+    assert sealed.size == 5
+    assert [batch.token for batch in sealed.seals.batches(sealed.log)] == [RECOVERING]
+
+    sealed.append(2)
+    assert sealed.seal_all() == 25
+    assert_whole(sealed, 25)
+    sealed.append(3)
+    assert sealed.seal_all() == 28
+    assert_whole(sealed, 28)
+
+
+def test_whoever_recovers_says_that_it_lives(sealed: SealedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compliance.audit.sealer.MAX_LEAVES", 5)
+    sealed.append(23)
+    sizes: list[int] = []
+
+    with sealed.running(on_read=lambda: sizes.append(sealed.size)):
+        wait_until(lambda: sealed.size == 23, timeout=30, what="all are sealed")
+
+    assert sizes[:4] == [5, 10, 15, 20]
+
+
+def test_entries_that_waited_long_are_recovered_when_the_history_is_lost(sealed: SealedLog) -> None:
+    """How far the log was sealed says what was sealed last, not when: the sealer may have been late."""
+    log, now = sealed.deployment.services().log, sealed.deployment.services().clock.now()
+
+    def append(age: int) -> None:
+        entry = an_entry(sealed.deployment, created_at=now - timedelta(hours=age))
+        log.databases.transact(lambda session: log.append(entry, session=session))
+
+    append(4)
+    sealed.seal_all()
+    append(3)
+    sealed.seal_all()
+    batch = sealed.seals.last_batch(sealed.log)
+    assert batch is not None
+    lost = re.sub("5A1004[0-9A-F]{32}", "5A1004" + "0" * 32, batch.token)  # of a collection that never was
+    sealed.deployment.admin.audit["audit_batches"].update_one({"token": batch.token}, {"$set": {"token": lost}})
+    append(2)
+    append(1)
+
+    assert sealed.seal_all() == 4
+    assert [incident.kind for incident in sealed.incidents] == ["WATCH-LOST"]
+    assert_whole(replace(sealed, incidents=[]), 4)
+
+
+def joined(*elements: tuple[str, object]) -> RawBSONDocument:
+    """A document that may name a field twice."""
+    body = b"".join(bson.encode({name: value})[4:-1] for name, value in elements)
+    return RawBSONDocument(struct.pack("<i", len(body) + 5) + body + b"\0")
+
+
+def odd_documents(entry: dict[str, Any]) -> list[Any]:
+    """Documents that a validator lets pass, or that somebody wrote around it."""
+    fields = list(entry.items())
+    broken = bson.encode(entry | {"_id": "1" * 32, "performed_by": "xyz"}).replace(b"xyz\0", b"x\xffz\0")
+    return [
+        joined(("_id", "0" * 32), *fields[1:], ("outcome", "denied")),
+        RawBSONDocument(broken),
+        entry | {"_id": ObjectId()},
+        entry | {"_id": {"a": 1}},
+        entry | {"_id": "2" * 32, "created_at": DatetimeMS(2**62)},
+        entry | {"_id": "3" * 32, "writer": "nobody"},
+        entry | {"_id": "4" * 32, "details": {"a": 1.5}},
+        {"_id": "5" * 32},
+    ]
+
+
+def test_what_is_no_entry_is_reported_and_ends_nothing(sealed: SealedLog) -> None:
+    """In the stream, and when the log is scanned."""
+    audit = sealed.deployment.admin.audit
+    sealed.append(2)
+    entry = audit["audit_log"].find_one({})
+    assert entry is not None
+    audit["audit_log"].with_options(write_concern=WriteConcern("majority")).insert_many(
+        odd_documents(entry), bypass_document_validation=True
+    )
+    with sealed.running():
+        wait_until(lambda: sealed.size == 2, timeout=30, what="the log is scanned")
+        audit["audit_log"].delete_many({"sig": entry["sig"], "_id": {"$ne": entry["_id"]}})
+        audit["audit_log"].delete_one({"_id": "5" * 32})
+        audit["audit_log"].insert_many(odd_documents(entry), bypass_document_validation=True)
+        sealed.append(1)
+        wait_until(lambda: sealed.size == 3, timeout=30, what="the next one is sealed")
+
+    kinds = Counter(incident.kind.value for incident in sealed.incidents)
+    assert kinds == {"MODIFIED": 2 * 3, "FORGED": 2 * 5}
+
+
+def test_an_altered_tile_is_reported_and_does_not_stop_the_seal(sealed: SealedLog) -> None:
+    sealed.append(WIDTH + 3)
+    sealed.seal_all()
+    sealed.deployment.admin.audit["audit_tiles"].update_one({}, {"$set": {"hashes": bytes(8192)}})
+    sealed.append(1)
+
+    assert sealed.seal_all() == WIDTH + 4
+    assert [(incident.kind, "a tile of" in incident.what) for incident in sealed.incidents] == [("MODIFIED", True)]
+
+
+def test_a_tile_that_somebody_put_in_the_way_stops_the_seal_and_rings(sealed: SealedLog) -> None:
+    sealed.append(WIDTH - 2)
+    sealed.seal_all()
+    tile = {"_id": {"log": sealed.log, "level": 0, "index": 0}, "hashes": bytes(8192)}
+    sealed.deployment.admin.audit["audit_tiles"].insert_one(tile)
+    sealed.append(4)
+
+    with sealed.running():
+        wait_until(lambda: bool(sealed.incidents), timeout=30, what="the alarm rings")
+
+    assert sealed.incidents[0].kind == "FORK"
+    assert "a tile of" in sealed.incidents[0].what
+    assert sealed.size == WIDTH - 2
+
+
+def test_an_entry_that_says_that_the_present_log_is_closed_closes_nothing(sealed: SealedLog) -> None:
+    sealed.append(1)
+    sealed.seal_all()
+    log = sealed.deployment.services().log
+    closing = an_entry(
+        sealed.deployment, event=f"{sealed.log}#closed", entity_type="log", entity_id=sealed.log, action="log.closed"
+    )
+    log.databases.transact(lambda session: log.append(closing, session=session))
+    sealed.seal_all()
+    sealed.append(1)
+
+    assert sealed.seal_all() == 3
+    assert sealed.incidents == []
 
 
 @pytest.fixture
