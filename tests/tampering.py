@@ -4,6 +4,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from deployment import Deployment
 from waiting import wait_until
@@ -11,19 +13,31 @@ from waiting import wait_until
 from compliance.audit.entry import Entry
 from compliance.mongo import Databases, Document
 from compliance.roles import INCIDENTS, Role
-from worker.oplog import OplogWatch
-from worker.tamper import TamperWatch
+from worker.lookout import Lookout, places_file
+from worker.oplog import OPLOG, PLACE_ID, OplogWatch
+from worker.services import Services
+from worker.tamper import AUDIT, TamperWatch
 from worker.watcher import persevere
 
 MARK = "mark_"
 
 
+Watch = type[TamperWatch | OplogWatch]
+
+
+def lookout(services: Services, watch: Watch, *, file: Path | None = None, **more: Any) -> Lookout:
+    """What *watch* is made with."""
+    stream, place_id = (AUDIT, services.databases.audit.name) if watch is TamperWatch else (OPLOG, PLACE_ID)
+    return Lookout(services=services, stream=stream, place_id=place_id, file=places_file(file), **more)
+
+
 @contextmanager
-def following(deployment: Deployment, watch: type[TamperWatch | OplogWatch]) -> Iterator[None]:
-    """Let *watch* follow for the block, as a thread of the watcher does."""
+def following(deployment: Deployment, watch: Watch, *, file: Path | None = None) -> Iterator[None]:
+    """Let *watch* follow for the block, as a thread of the watcher does; *file* remembers how far it looked."""
     stop, reads = threading.Event(), Counter[str]()
     services = deployment.services(Role.SEALER)
-    watching = watch(services, stop.is_set, on_read=lambda: reads.update(["read"]))
+    found = lookout(services, watch, file=file, should_stop=stop.is_set, on_read=lambda: reads.update(["read"]))
+    watching = watch(found)
     thread = threading.Thread(target=persevere, args=("audit", watching.follow, services.clock, stop.is_set))
     thread.start()
     try:

@@ -100,6 +100,10 @@ class Addresses:
         """Return the file in which the sealer remembers what it signed."""
         return self.settings.seal_guard or resolve_home(self.settings.home) / "seal-guard.json"
 
+    def watch_places(self) -> Path:
+        """Return the file, beside that of the sealer, in which the watcher remembers how far it has looked."""
+        return self.seal_guard().with_suffix(".watch.json")
+
     def pseudonyms(self, data_map: DataMap) -> Pseudonyms | None:
         """Return how people are named outside the application database; None where their ids stand as they are.
 

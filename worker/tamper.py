@@ -1,13 +1,11 @@
 """Follows the audit database, and raises the alarm at whatever no process of ours does there.
 
-The token is saved when the incidents are kept, so a crash repeats events and loses none; an event that is read twice is
-one incident. What is an incident: ``compliance/audit/tamper.py``.
+What is an incident: ``compliance/audit/tamper.py``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import structlog
 from pymongo.change_stream import ChangeStream
@@ -17,10 +15,9 @@ from compliance.audit.incident import Incident, Kind
 from compliance.audit.log import LENIENT
 from compliance.audit.tamper import MAX_TRANSACTION, STAGES, Event, find_incidents, transaction_of
 from compliance.mongo import Document
-from worker.alarm import Alarm
-from worker.services import Services
-from worker.telemetry import metrics
-from worker.tokens import HISTORY_LOST, find_token, save_token
+from compliance.settings import CLOCKS_APART
+from worker.lookout import Lookout, Place
+from worker.tokens import HISTORY_LOST
 
 log = structlog.get_logger(__name__)
 
@@ -28,45 +25,40 @@ AUDIT = "audit"
 BATCH_EVENTS = 200
 AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
-UNUSABLE = (*HISTORY_LOST, 260)  # the last: a token that no server wrote
+UNUSABLE = (*HISTORY_LOST, 260, 9, 15, 40647, 40649, 50793, 50811)  # all but the first: a token that no server wrote
+_TIME = slice(2, 10)  # of the hexadecimal digits of a token: seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
 class TamperWatch:
-    """Follows the audit database.
+    """Follows the audit database."""
 
-    Attributes:
-        on_read: Told whenever the stream was read, also when nothing was there.
-        on_saved: Told when the token is saved.
-    """
-
-    services: Services
-    should_stop: Callable[[], bool]
-    on_read: Callable[[], None] = lambda: None
-    on_saved: Callable[[], None] = lambda: None
-    alarm: Alarm = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "alarm", Alarm(self.services.databases))
-
-    @property
-    def token_id(self) -> str:
-        """The id of the token: the name of the database."""
-        return self.services.databases.audit.name
+    lookout: Lookout
 
     def follow(self) -> None:
         """Follow until asked to stop, or until the stream ends because the database was dropped."""
-        token = find_token(self.services.databases, self.token_id)
+        token = min(self.lookout.places(), key=_moment, default=None)
+        if token is not None and _is_to_come(token, self.lookout.services.databases.server_time()):
+            self._give_up(token)  # the server would wait for that time, and show nothing before
+            return
         try:
             self._follow(token)
         except OperationFailure as error:
             if token is None or error.code not in UNUSABLE:
                 raise
+            self._give_up(token)
+
+    def _give_up(self, token: Place) -> None:
+        """Go on from where somebody else stood; where nobody did, start over."""
+        others = [place for place in self.lookout.places() if place != token]
+        if others:
+            self.lookout.go_on_from(min(others, key=_moment))
+        else:
             self._start_over(token)
 
-    def _follow(self, token: Mapping[str, Any] | None) -> None:
+    def _follow(self, token: Place | None) -> None:
         # An altered document must not end the stream, whatever is in it.
-        database = self.services.databases.audit.with_options(codec_options=LENIENT)
+        database = self.lookout.services.databases.audit.with_options(codec_options=LENIENT)
         with database.watch(
             STAGES,
             start_after=token,  # unlike resume_after, also behind the end of a stream
@@ -75,30 +67,32 @@ class TamperWatch:
             batch_size=BATCH_EVENTS,
         ) as stream:
             if token is None:
-                self._save(stream.resume_token)
+                self.lookout.save(stream.resume_token)
             log.info("watch.following", database=database.name)
             self._read(stream)
 
     def _read(self, stream: ChangeStream[Document]) -> None:
-        saved_at = self.services.clock.now()
+        services = self.lookout.services
+        saved_at = services.clock.now()
         waiting: list[Event] = []
         incidents: list[Incident] = []
         for group in self._groups(stream):
-            self.on_read()
+            self.lookout.on_read()
             waiting.extend(group)
-            incidents.extend(find_incidents(group, self.services.trust) if group else [])
+            incidents.extend(find_incidents(group, services.trust) if group else [])
             if group and len(waiting) < BATCH_EVENTS:
                 continue
-            now = self.services.clock.now()
+            now = services.clock.now()
             if waiting or now - saved_at > IDLE_SAVE:
                 # Saved when idle too: a token that stands still falls off the end of the oplog.
-                self._keep(incidents, waiting[-1]["_id"] if waiting else stream.resume_token, events=len(waiting))
+                token = waiting[-1]["_id"] if waiting else stream.resume_token
+                self.lookout.keep(incidents, token, events=len(waiting))
                 waiting, incidents, saved_at = [], [], now
 
     def _groups(self, stream: ChangeStream[Document]) -> Iterator[Sequence[Event]]:
         """Yield what belongs together: the events of one transaction, one other event, or nothing when none waits."""
         group: list[Event] = []
-        while not self.should_stop():
+        while not self.lookout.should_stop():
             change = stream.try_next()
             if group and not (change and _belongs(change, group)):
                 yield group
@@ -110,25 +104,28 @@ class TamperWatch:
             if not stream.alive:
                 return
 
-    def _keep(self, incidents: Sequence[Incident], token: Mapping[str, Any] | None, *, events: int) -> None:
-        if incidents:
-            self.alarm.ring(incidents)
-        self._save(token)
-        metrics.WATCH_EVENTS.inc(AUDIT, by=events)
-
-    def _save(self, token: Mapping[str, Any] | None) -> None:
-        save_token(self.services.databases, self.token_id, token, now=self.services.clock.now())
-        self.on_saved()
-
-    def _start_over(self, token: Mapping[str, Any]) -> None:
+    def _start_over(self, token: Place) -> None:
         """Nobody can say what happened in the gap: that is an incident, too."""
         lost = Incident(
             kind=Kind.WATCH_LOST,
             what="the oplog no longer reaches back to the last change of the audit database that was looked at",
-            at=self.services.databases.server_time(),
+            at=self.lookout.services.databases.server_time(),
             event=str(token),
         )
-        self._keep([lost], None, events=0)
+        self.lookout.keep([lost], None, events=0)
+
+
+def _moment(token: Place) -> str:
+    """Return what tokens of one deployment are ordered by: the hexadecimal digits begin with the time."""
+    return str(token.get("_data", ""))
+
+
+def _is_to_come(token: Place, now: datetime) -> bool:
+    try:
+        seconds = int(_moment(token)[_TIME], 16)
+    except ValueError:
+        return False  # the server says so, too
+    return seconds > (now + CLOCKS_APART).timestamp()
 
 
 def _belongs(change: Event, group: Sequence[Event]) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,7 +25,8 @@ from compliance.roles import OUTBOX
 from worker.anchors import AnchorLoop
 from worker.intake import submit
 from worker.liveness import Chorus, Heartbeat
-from worker.oplog import OPLOG, OplogWatch
+from worker.lookout import Lookout, places_file
+from worker.oplog import OPLOG, PLACE_ID, OplogWatch
 from worker.outbox import Outbox
 from worker.routing import FollowUp, Source, coalesce, route, sources
 from worker.sealing import SEALER, Sealing
@@ -53,6 +56,7 @@ def watch_all(
     ages: TokenAges | None = None,
     sealing: Sealing | None = None,
     anchors: AnchorLoop | None = None,
+    places: Path | None = None,
 ) -> None:
     """Follow every source of the data map, the outbox and the audit database, each in a thread, until asked to stop.
 
@@ -63,6 +67,7 @@ def watch_all(
         ages: Told when a stream saves its token.
         sealing: What seals the audit log, where this watcher does.
         anchors: What brings checkpoints elsewhere; a place that is slow silences no heartbeat.
+        places: The file outside the database that remembers how far the alarm has looked.
 
     Raises:
         ComplianceError: What one of them could not recover from; the others are stopped.
@@ -78,20 +83,30 @@ def watch_all(
     mark = (ages or TokenAges()).mark
     watchers = [Watcher(services, source, ends, chorus.hear, mark) for source in followed]
     outbox = Outbox(services, on_read=lambda: chorus.hear(OUTBOX))
-    tamper = TamperWatch(services, ends, lambda: chorus.hear(AUDIT), lambda: mark(AUDIT))
-    oplog = OplogWatch(services, ends, lambda: chorus.hear(OPLOG), lambda: mark(OPLOG))
-    for name in (AUDIT, OPLOG):
-        mark(name)
-    with ThreadPoolExecutor(len(watchers) + len(others) + 1) as pool:
+    follows = {OUTBOX: lambda: outbox.follow(ends)}
+    for stream, place_id, watch in (
+        (AUDIT, services.databases.audit.name, TamperWatch),
+        (OPLOG, PLACE_ID, OplogWatch),
+    ):
+        lookout = Lookout(
+            services=services,
+            stream=stream,
+            place_id=place_id,
+            should_stop=ends,
+            file=places_file(places),
+            on_read=partial(chorus.hear, stream),
+            on_saved=partial(mark, stream),
+        )
+        mark(stream)
+        follows[stream] = watch(lookout).follow
+    if sealing is not None:
+        sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
+        follows[SEALER] = lambda: sealer.follow(ends)
+    if anchors is not None:
+        follows[ANCHORS] = lambda: anchors.follow(ends)
+    with ThreadPoolExecutor(len(watchers) + len(follows)) as pool:
         running = [pool.submit(watcher.run) for watcher in watchers]
-        running.append(pool.submit(persevere, OUTBOX, lambda: outbox.follow(ends), services.clock, ends))
-        running.append(pool.submit(persevere, AUDIT, tamper.follow, services.clock, ends))
-        running.append(pool.submit(persevere, OPLOG, oplog.follow, services.clock, ends))
-        if sealing is not None:
-            sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
-            running.append(pool.submit(persevere, SEALER, lambda: sealer.follow(ends), services.clock, ends))
-        if anchors is not None:
-            running.append(pool.submit(persevere, ANCHORS, lambda: anchors.follow(ends), services.clock, ends))
+        running += [pool.submit(persevere, stream, follow, services.clock, ends) for stream, follow in follows.items()]
         for ended in as_completed(running):
             if ended.exception() is not None:
                 failed.set()

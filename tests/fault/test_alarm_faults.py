@@ -49,3 +49,30 @@ def test_a_watcher_that_is_killed_again_and_again_loses_and_repeats_no_incident(
 
     assert kept.count_documents({"kind": "MODIFIED"}) == HIDDEN + 1
     assert kept.count_documents({"kind": "APPLY-OPS"}) == hidden + 1
+
+
+def test_a_place_that_was_moved_on_while_the_watcher_was_down_hides_nothing(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    audit = deployment.admin.audit
+    kept, tokens = audit[INCIDENTS], deployment.admin.compliance["watch_tokens"]
+    file = tmp_path / "seal-guard.watch.json"
+    with filled_system(deployment, tmp_path) as system:
+        (watcher,) = system.start("watcher").children
+        for stream in (audit.name, PLACE_ID):
+            system.wait_for(lambda stream=stream: file.exists() and stream in file.read_text(), f"{stream} is followed")
+        watcher.process.kill()
+        watcher.process.wait()
+        tamper(deployment, 0)
+        tamper(deployment, HIDDEN)
+        newest = deployment.admin.client["local"]["oplog.rs"].find_one(sort=[("$natural", -1)])
+        assert newest is not None
+        tokens.update_one({"_id": PLACE_ID}, {"$set": {"token": {"ts": newest["ts"]}}})
+        with audit.watch() as stream:
+            tokens.update_one({"_id": audit.name}, {"$set": {"token": stream.resume_token}})
+        system.start("watcher")
+        shown, hidden = {"what": {"$regex": "^audit_log: .* was updated$"}}, {"kind": "APPLY-OPS"}
+        system.wait_for(lambda: kept.count_documents(shown), "what is shown is kept")
+        system.wait_for(lambda: kept.count_documents(hidden), "what is hidden is kept")
+
+    assert (kept.count_documents(shown), kept.count_documents(hidden)) == (1, 1)

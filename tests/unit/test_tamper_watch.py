@@ -30,9 +30,9 @@ def event(number: int, transaction: int | None = None) -> dict[str, Any]:
 
 
 def groups(*events: dict[str, Any] | None) -> list[list[int]]:
-    services: Any = SimpleNamespace(databases=None)
+    lookout: Any = SimpleNamespace(should_stop=lambda: False)
     stream: Any = Stream(list(events))
-    found = TamperWatch(services, lambda: False)._groups(stream)
+    found = TamperWatch(lookout)._groups(stream)
     return [[one["_id"] for one in group] for group in found]
 
 

@@ -62,11 +62,20 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
         configure_sentry(settings)
         refuse_excess(find_login(services.databases))
         heartbeat, ages = Heartbeat(settings.heartbeat_file), TokenAges()
-        sealing, anchors = build_sealing(found.addresses(env), services), build_anchors(services)
+        addresses = found.addresses(env)
+        sealing, anchors = build_sealing(addresses, services), build_anchors(services)
         heartbeat.begin()
         try:
             with _served(settings, LedgerCollector(services.databases, JOBS), ages):
-                watch_all(services, stop.is_set, heartbeat=heartbeat, ages=ages, sealing=sealing, anchors=anchors)
+                watch_all(
+                    services,
+                    stop.is_set,
+                    heartbeat=heartbeat,
+                    ages=ages,
+                    sealing=sealing,
+                    anchors=anchors,
+                    places=addresses.watch_places(),
+                )
         finally:
             heartbeat.end()
 

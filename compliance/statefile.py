@@ -1,0 +1,85 @@
+"""A small JSON file of a process, outside the database: what is remembered there, nobody changes with the database.
+
+Shape: one object, in relaxed Extended JSON.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bson import json_util
+from bson.errors import BSONError
+
+from compliance.errors import ConfigurationError
+
+Content = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """The file at *path*; without one nothing is remembered.
+
+    Attributes:
+        says: What its content says, for an error.
+    """
+
+    path: Path | None
+    says: str
+
+    def read(self) -> dict[str, Any]:
+        """Return the content; nothing where there is no file yet.
+
+        Raises:
+            ConfigurationError: When the file cannot be read; it is never replaced then.
+        """
+        if self.path is None:
+            return {}
+        try:
+            found = json_util.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, BSONError):
+            raise self.unreadable() from None
+        if not isinstance(found, dict):
+            raise self.unreadable()
+        return found
+
+    def change(self, how: Callable[[dict[str, Any]], Content]) -> None:
+        """Replace the content by what *how* makes of it; readers see the old one or the new one, whatever happens.
+
+        Raises:
+            ConfigurationError: When the file cannot be read or written.
+        """
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _locked(self.path.with_name(f".{self.path.name}.lock")):
+                _replace(self.path, how(self.read()))
+        except OSError as error:
+            raise ConfigurationError(f"{self.path} cannot be written ({error.strerror})") from None
+
+    def unreadable(self) -> ConfigurationError:
+        """Return the error of a content that makes no sense."""
+        return ConfigurationError(f"{self.path} cannot be read; it says {self.says}, so restore it")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes of this machine out for the block."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(path: Path, content: Content) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(json_util.dumps(content, json_options=json_util.RELAXED_JSON_OPTIONS))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
