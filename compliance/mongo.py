@@ -5,7 +5,7 @@ A client is made once per process and after the fork; ``open_client`` never conn
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -88,26 +88,21 @@ class Databases:
 
     Attributes:
         participant: Told of every transaction, where anything is.
+        app: The application's own database.
+        audit: ``<app>_audit``: append-only.
+        compliance: ``<app>_compliance``: jobs, requests, leases, tokens, checks; also where our users live.
     """
 
     client: Client
     name: str
     participant: Participant | None = None
+    app: Db = field(init=False, repr=False, compare=False)
+    audit: Db = field(init=False, repr=False, compare=False)
+    compliance: Db = field(init=False, repr=False, compare=False)
 
-    @property
-    def app(self) -> Db:
-        """The application's own database."""
-        return self._database(self.name)
-
-    @property
-    def audit(self) -> Db:
-        """``<app>_audit``: append-only."""
-        return self._database(f"{self.name}_audit")
-
-    @property
-    def compliance(self) -> Db:
-        """``<app>_compliance``: jobs, requests, leases, tokens, checks; also where our users live."""
-        return self._database(f"{self.name}_compliance")
+    def __post_init__(self) -> None:
+        for attribute, suffix in (("app", ""), ("audit", "_audit"), ("compliance", "_compliance")):
+            object.__setattr__(self, attribute, self._database(f"{self.name}{suffix}"))
 
     def _database(self, name: str) -> Db:
         return self.client.get_database(name, codec_options=CODEC)
