@@ -6,19 +6,20 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from bson.raw_bson import RawBSONDocument
+
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
 from compliance.audit.leaf import stored_bytes
-from compliance.audit.log import LENIENT
 from compliance.audit.merkle import leaf_hash
 from compliance.audit.pruned import find_boundary
 from compliance.audit.seals import Seals
 from compliance.audit.segment import write_segment
+from compliance.audit.stored import read_stored, stored_entries, stored_id
 from compliance.audit.tiles import WIDTH
 from compliance.audit.trust import Trust
 from compliance.audit.verification import Fault, Finding
 from compliance.errors import IntegrityError, InvalidPayload, TransientError, UnknownName
-from compliance.mongo import Databases, Document, driver_errors
-from compliance.roles import AUDIT_LOG
+from compliance.mongo import Databases, driver_errors
 
 BATCH_ENTRIES = 1024
 
@@ -122,10 +123,10 @@ def _leaves(
 ) -> Iterator[bytes]:
     """Yield the bytes of the entries from *begin* on, each as it was sealed."""
     sealed, index = _sealed(Seals(databases), tree, begin), begin
-    log = databases.audit.get_collection(AUDIT_LOG, codec_options=LENIENT)
+    log = stored_entries(databases)
     while chunk := list(islice(sealed, BATCH_ENTRIES)):
         with driver_errors():
-            found = {document["_id"]: document for document in log.find({"_id": {"$in": [id_ for id_, _ in chunk]}})}
+            found = {stored_id(raw): raw for raw in log.find({"_id": {"$in": [id_ for id_, _ in chunk]}})}
         if len(found) < len(chunk) and find_boundary(databases, tree.origin, trust) > index:
             raise TransientError("the log was pruned meanwhile; export again")
         for id_, leaf in chunk:
@@ -145,11 +146,11 @@ def _sealed(seals: Seals, tree: Checkpoint, begin: int) -> Iterator[tuple[str, b
             return
 
 
-def _bytes_of(document: Document | None, leaf: bytes, what: str) -> bytes:
-    if document is None:
+def _bytes_of(raw: RawBSONDocument | None, leaf: bytes, what: str) -> bytes:
+    if raw is None:
         raise _refused(Fault.MISSING, what, "it was sealed and is gone")
     try:
-        found = stored_bytes(document)
+        found = stored_bytes(read_stored(raw))
     except (TypeError, ValueError):
         found = b""
     if leaf_hash(found) != leaf:

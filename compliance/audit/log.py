@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from compliance.audit.entry import MAX_CANONICAL_BYTES, UNKNOWN_CAUSE, Cause, EntityId, Entry
+from compliance.audit.stored import read_stored, stored_entries, stored_id
 from compliance.audit.writer import Writer
-from compliance.errors import ConfigurationError, DuplicateEntry, InvalidPayload, UnknownName
+from compliance.errors import ConfigurationError, DuplicateEntry, IntegrityError, InvalidPayload, UnknownName
 from compliance.mongo import CODEC, Databases, Document, Session, driver_errors
 from compliance.roles import AUDIT_LOG
 
@@ -75,23 +77,24 @@ class AuditLog:
 
         Raises:
             UnknownName: When there is none.
+            IntegrityError: When what is there is not all shown by decoding it, so that it is none as we write them.
         """
         with driver_errors():
-            found = self.databases.audit[AUDIT_LOG].find_one({"_id": entry_id})
+            found = stored_entries(self.databases).find_one({"_id": entry_id})
         if found is None:
             raise UnknownName("there is no audit entry with this id; `compliance audit show --json` shows ids")
-        return found
-
-    def all(self) -> Iterator[Document]:
-        """Yield every entry in the order of its id: for verification, not for people.
-
-        What no entry can hold (a date out of range, text that is not UTF-8) is handed over as it is: one altered entry
-        must not keep the others from being verified.
-        """
-        log = self.databases.audit.get_collection(AUDIT_LOG, codec_options=LENIENT)
-        with driver_errors():
-            yield from log.find({}, sort={"_id": ASCENDING})
+        return _read(found)
 
     def _find(self, query: Document) -> Iterator[Document]:
         with driver_errors():
-            yield from self.databases.audit[AUDIT_LOG].find(query, sort={"created_at": ASCENDING, "_id": ASCENDING})
+            yield from map(
+                _read, stored_entries(self.databases).find(query, sort={"created_at": ASCENDING, "_id": ASCENDING})
+            )
+
+
+def _read(raw: RawBSONDocument) -> Document:
+    try:
+        return read_stored(raw)
+    except ValueError:
+        what = f"audit entry {stored_id(raw) or 'with an id that is none'}"
+        raise IntegrityError(f"{what} is not as it was written; see `compliance audit verify`") from None

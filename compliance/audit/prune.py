@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from bson.raw_bson import RawBSONDocument
+
 from compliance.audit.checkpoint import Checkpoint
 from compliance.audit.entry import Entry
 from compliance.audit.export import signed_tree
 from compliance.audit.leaf import EPOCH, stored_bytes
-from compliance.audit.log import LENIENT, AuditLog
+from compliance.audit.log import AuditLog
 from compliance.audit.merkle import prove_consistency, read_frontier, verify_consistency
 from compliance.audit.pruned import PRUNED, find_boundary
 from compliance.audit.seals import Seals
 from compliance.audit.segment import Segment, open_segment, read_entry, summed, verify_segment
+from compliance.audit.stored import read_stored, stored_entries, stored_id
 from compliance.audit.tiles import WIDTH
 from compliance.audit.trust import Trust
 from compliance.clock import Clock
@@ -101,16 +104,10 @@ class Pruning:
 
     def _compare(self, leaves: dict[str, bytes], begin: int, session: Session) -> None:
         """Return if the database holds just these entries: pruning must not remove traces."""
-        entries = self.databases.audit.get_collection(AUDIT_LOG, codec_options=LENIENT)
-        found = {
-            document["_id"]: document for document in entries.find({"_id": {"$in": list(leaves)}}, session=session)
-        }
+        entries = stored_entries(self.databases)
+        found = {stored_id(raw): raw for raw in entries.find({"_id": {"$in": list(leaves)}}, session=session)}
         for index, (id_, leaf) in enumerate(leaves.items(), begin):
-            try:
-                is_same = id_ in found and stored_bytes(found[id_]) == leaf
-            except (TypeError, ValueError):
-                is_same = False
-            if not is_same:
+            if not _is_same(found.get(id_), leaf):
                 raise IntegrityError(
                     f"entry {id_} ({self.tree.origin} {index}) is not in the database as it was sealed; nothing was "
                     f"removed from {begin} on: see `compliance audit verify`"
@@ -210,6 +207,13 @@ def _count(segment: Segment, begin: int, below: int, older_than: datetime) -> in
             )
         going += _goes(leaf)
     return going
+
+
+def _is_same(raw: RawBSONDocument | None, leaf: bytes) -> bool:
+    try:
+        return raw is not None and stored_bytes(read_stored(raw)) == leaf
+    except (TypeError, ValueError):
+        return False
 
 
 def _goes(leaf: bytes) -> bool:

@@ -9,7 +9,6 @@ Document shapes::
     audit_tiles        {_id: {log: str, level: int, index: int}, hashes: 8192 bytes}
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,9 +16,11 @@ from typing import Any
 
 from bson import MaxKey
 from pymongo import ASCENDING, DESCENDING
+from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from compliance.audit.batch import ID_BYTES, Batch, from_document, to_document
+from compliance.audit.log import LENIENT
 from compliance.audit.merkle import HASH_BYTES, NodeReader, root_of
 from compliance.audit.tiles import WIDTH, Tile, nodes_in_tiles
 from compliance.errors import IntegrityError, MalformedProof, UnknownName
@@ -27,8 +28,22 @@ from compliance.mongo import DUPLICATE_KEY, Databases, Document, Session, driver
 from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
 
 END = MaxKey()
-_ID = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
 CLOCKS_APART = timedelta(minutes=10)  # how far those of writers and sealer may be
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Which entries a batch holds, and when it was sealed: as it says, for nothing about it is verified."""
+
+    log: str
+    start: int
+    ids: tuple[str, ...]
+    sealed_at: datetime | None
+
+    @property
+    def end(self) -> int:
+        """The size of the log with it."""
+        return self.start + len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +52,22 @@ class Seals:
 
     databases: Databases
 
+    @property
+    def _batches(self) -> Collection[Document]:
+        return self.databases.audit.get_collection(BATCHES, codec_options=LENIENT)
+
     def logs(self) -> list[str]:
         """Return the name of every log that has a batch, in the order of their names."""
         found: list[str] = []
-        query: Document = {}
+        least = ""
         with driver_errors():
             while True:
-                first = self.databases.audit[BATCHES].find_one(query, {"_id": 1}, sort={"_id": ASCENDING})
-                if first is None:
+                query = {"_id": {"$gte": {"log": least}, "$lt": {"log": {}}}}  # of text only
+                first = self._batches.find_one(query, {"_id": 1}, sort={"_id": ASCENDING})
+                if first is None or "log" not in first["_id"]:  # a name that a stranger chose comes behind
                     return found
                 found.append(first["_id"]["log"])
-                query = {"_id": {"$gt": {"log": found[-1], "start": END}}}
+                least = found[-1] + "\0"
 
     def batches(self, log: str, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of *log* that begin at *start* or later.
@@ -56,7 +76,7 @@ class Seals:
             MalformedProof: When one does not hang together.
         """
         with driver_errors():
-            for document in self.databases.audit[BATCHES].find(_of(log, start), sort={"_id": ASCENDING}):
+            for document in self._batches.find(_of(log, start), sort={"_id": ASCENDING}):
                 yield from_document(document)
 
     def sealed_since(self, log: str, moment: datetime) -> Iterator[Batch]:
@@ -65,7 +85,7 @@ class Seals:
         Also a few from before: the clocks of those who sealed may be apart.
         """
         with driver_errors():
-            for document in self.databases.audit[BATCHES].find(_of(log, 0), sort={"_id": DESCENDING}):
+            for document in self._batches.find(_of(log, 0), sort={"_id": DESCENDING}):
                 batch = from_document(document)
                 if batch.sealed_at < moment - CLOCKS_APART:
                     return
@@ -79,11 +99,26 @@ class Seals:
         """
         query = {"_id": {"$gte": {"log": log, "start": 0}, "$lte": {"log": log, "start": index}}}
         with driver_errors():
-            found = self.databases.audit[BATCHES].find_one(query, sort={"_id": DESCENDING})
+            found = self._batches.find_one(query, sort={"_id": DESCENDING})
         batch = from_document(found) if found else None
         if batch is None or index >= batch.end:
             raise UnknownName(f"{log} has no entry {index}")
         return batch
+
+    def ids_since(self, log: str, moment: datetime | None) -> Iterator[Sealed]:
+        """Yield what the batches of `sealed_since` hold, and those without a time; without a moment, all batches."""
+        for sealed in self._sealed(_of(log, 0), DESCENDING):
+            if moment is not None and sealed.sealed_at is not None and sealed.sealed_at < moment - CLOCKS_APART:
+                return
+            yield sealed
+
+    def ids_behind(self, log: str, start: int) -> Iterator[Sealed]:
+        """Yield what the batches of *log* hold that begin at *start* or later, whether they hang together or not."""
+        return self._sealed(_of(log, start), ASCENDING)
+
+    def _sealed(self, query: Document, order: int) -> Iterator[Sealed]:
+        with driver_errors():
+            yield from map(_to_sealed, self._batches.find(query, {"ids": 1, "sealed_at": 1}, sort={"_id": order}))
 
     def index_of(self, entry: Mapping[str, Any]) -> int:
         """Return which entry of its log *entry* is.
@@ -91,25 +126,19 @@ class Seals:
         Raises:
             UnknownName: When it is not sealed yet.
         """
-        query = _of(entry["log"], 0) | {"sealed_at": {"$gte": entry["created_at"] - CLOCKS_APART}}
-        with driver_errors():
-            for document in self.databases.audit[BATCHES].find(query, sort={"_id": ASCENDING}):
-                batch = from_document(document)
-                if entry["_id"] in batch.ids:
-                    return batch.start + batch.ids.index(entry["_id"])
+        created_at = entry["created_at"]
+        since = created_at - CLOCKS_APART if isinstance(created_at, datetime) else None
+        for sealed in self.ids_since(str(entry["log"]), since):
+            if entry["_id"] in sealed.ids:
+                return sealed.start + sealed.ids.index(entry["_id"])
         raise UnknownName("the entry is not sealed yet; the watcher seals every second: try again")
 
     def place_of(self, entry_id: str) -> tuple[str, int] | None:
-        """Return log and index of an entry by its id alone, None where no batch holds it; reads all batches."""
-        if not _ID.fullmatch(entry_id):
-            return None
-        wanted = bytes.fromhex(entry_id)
-        with driver_errors():
-            for document in self.databases.audit[BATCHES].find({}, {"ids": 1}, sort={"_id": ASCENDING}):
-                ids = document["ids"]
-                for begin in range(0, len(ids), ID_BYTES):
-                    if ids[begin : begin + ID_BYTES] == wanted:
-                        return document["_id"]["log"], document["_id"]["start"] + begin // ID_BYTES
+        """Return log and index of an entry by its id alone, None where no batch holds it; may read all batches."""
+        for log in reversed(self.logs()):
+            for sealed in self.ids_since(log, None):
+                if entry_id in sealed.ids:
+                    return log, sealed.start + sealed.ids.index(entry_id)
         return None
 
     def last_batch(self, log: str, *, until: str | None = None, before: str | None = None) -> Batch | None:
@@ -117,7 +146,7 @@ class Seals:
         token = {name: bound for name, bound in (("$lte", until), ("$lt", before)) if bound is not None}
         query = _of(log, 0) | ({"token": token} if token else {})
         with driver_errors():
-            found = self.databases.audit[BATCHES].find_one(query, sort={"_id": DESCENDING})
+            found = self._batches.find_one(query, sort={"_id": DESCENDING})
         return from_document(found) if found else None
 
     def add_batch(self, batch: Batch, tiles: Iterable[tuple[Tile, bytes]], *, session: Session) -> bool:
@@ -129,7 +158,7 @@ class Seals:
             IntegrityError: When somebody else put a tile in the place of one of *tiles*.
         """
         try:
-            self.databases.audit[BATCHES].insert_one(to_document(batch), session=session)
+            self._batches.insert_one(to_document(batch), session=session)
         except DuplicateKeyError:
             return False
         full = [
@@ -158,9 +187,7 @@ class Seals:
         if not logs:
             return None
         with driver_errors():
-            found = self.databases.audit[BATCHES].find_one(
-                _of(logs[-1], 0) | {"sealed_at": {"$lt": moment}}, sort={"_id": DESCENDING}
-            )
+            found = self._batches.find_one(_of(logs[-1], 0) | {"sealed_at": {"$lt": moment}}, sort={"_id": DESCENDING})
         return self.checkpoint(logs[-1], from_document(found).end) if found else None
 
     def checkpoints(self, log: str, *, above: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -238,6 +265,18 @@ class Seals:
             found += part
             begin += len(part)
         return found
+
+
+def _to_sealed(document: Document) -> Sealed:
+    ids, sealed_at = document.get("ids"), document.get("sealed_at")
+    text = ids.hex() if isinstance(ids, bytes) else ""
+    start = document["_id"].get("start")
+    return Sealed(
+        log=document["_id"]["log"],
+        start=start if isinstance(start, int) else 0,
+        ids=tuple(text[begin : begin + 2 * ID_BYTES] for begin in range(0, len(text), 2 * ID_BYTES)),
+        sealed_at=sealed_at if isinstance(sealed_at, datetime) else None,
+    )
 
 
 def _of(log: str, start: int) -> Document:

@@ -9,29 +9,20 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
-
-from bson.codec_options import CodecOptions, DatetimeConversion
+from typing import Any, NamedTuple, cast
 
 from compliance.audit.batch import MAX_LEAVES
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.merkle import leaf_hash
-from compliance.mongo import Databases, driver_errors, open_client
-from compliance.roles import AUDIT_LOG
-
-# Times as integers: they are compared and hashed, and those that no calendar holds are read as well.
-AS_STORED = CodecOptions(
-    document_class=dict[str, Any],
-    datetime_conversion=DatetimeConversion.DATETIME_MS,
-    unicode_decode_error_handler="replace",
-)
+from compliance.audit.stored import read_each, stored_entries
+from compliance.mongo import Databases, Document, driver_errors, open_client
 
 
 class Record(NamedTuple):
     """An entry as it is stored now.
 
     Attributes:
-        leaf: Its leaf hash; None for one with a value that no entry can hold.
+        leaf: Its leaf hash; None for one that holds what no entry can hold.
         stream: None where it has no place that could be read.
         created_at: Milliseconds since 1970.
     """
@@ -86,14 +77,16 @@ def reading(databases: Databases, parallel: Parallel | None) -> Iterator[Readers
 
 def read(databases: Databases, ids: Sequence[str]) -> Records:
     """Return what the entries with these ids are now; one that is gone is left out."""
-    log = databases.audit.get_collection(AUDIT_LOG, codec_options=AS_STORED)
     with driver_errors():
-        found = log.find({"_id": {"$in": ids}}, batch_size=MAX_LEAVES + 1).to_list()
-    return {document["_id"]: to_record(document) for document in found}
+        found = stored_entries(databases).find_raw_batches({"_id": {"$in": ids}}, batch_size=MAX_LEAVES + 1)
+        parts = [cast("bytes", part) for part in found]
+    return {id_: to_record(document) for part in parts for id_, document in read_each(part) if id_ is not None}
 
 
-def to_record(document: dict[str, Any]) -> Record:
+def to_record(document: Document | None) -> Record:
     """Return what verification needs of *document*, whatever was made of it."""
+    if document is None:
+        return Record(None, None, 0, None, 0)
     try:
         leaf = leaf_hash(stored_bytes(document))
     except (TypeError, ValueError):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+MAX_EXCUSED = 100_000  # of a log that misses more, a thousand findings are named anyway
+
 
 @dataclass(slots=True)
 class Run:
@@ -45,8 +47,9 @@ class Streams:
             runs.append(Run(seq, prev, seq, leaf))
 
     def excuse(self, leaf: str) -> None:
-        """Note that the entry with this hash is known to be missing, so that its stream is not reported as well."""
-        self._excused.add(leaf)
+        """Note that the entry with this hash is missing or altered, which is reported, so that its stream is not."""
+        if len(self._excused) < MAX_EXCUSED:
+            self._excused.add(leaf)
 
     def befores(self) -> set[str]:
         """Return the hashes that the first entries of runs name as that of the entry before them."""

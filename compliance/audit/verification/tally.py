@@ -1,37 +1,107 @@
 """Compare two multitudes of ids without keeping them: which ids are sealed, and which the collection holds.
 
-For each of 256 groups the keyed hashes of the ids are summed. The key is random for every run, so nobody can prepare
-two multitudes with equal sums; a group whose sums differ is looked at in full afterwards.
+Ids fall into 65,536 groups by their first digits. Of each group its sum is kept, and the product of its ids, each moved
+by a random number, modulo a prime. Nobody who does not know that number can prepare two multitudes with equal products.
+Where one id is the whole difference, it is known from the sums; other groups are looked at in full afterwards.
+
+Source: Clarke et al., Incremental Multiset Hash Functions (2003), section 5; Schwartz 1980, Zippel 1979: two products
+of n factors are equal by chance in at most n of 2**128 cases.
 """
 
-import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-GROUPS = 256
-DIGEST_BYTES = 16
-KEY_BYTES = 32
-GROUP = {f"{number:02x}": number for number in range(GROUPS)}
+GROUPS = 1 << 16
+DIGITS = 4
+ID_BITS = 128
+PRIME = 2**ID_BITS + 51
+
+_SHIFT = ID_BITS - 4 * DIGITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """In what two tallies differ.
+
+    Attributes:
+        more: Ids that only the other one has.
+        less: Ids that it lacks.
+        groups: Numbers of the groups in which more than one id differs.
+    """
+
+    more: frozenset[str]
+    less: frozenset[str]
+    groups: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Tally:
-    """Sums of keyed hashes, by the first byte of the id.
+    """Counts, sums and products of ids; it takes as much memory for a million ids as for one.
 
     Attributes:
-        key: Equal for tallies that are compared.
+        key: By what each id is moved; equal for tallies that are compared.
     """
 
-    key: bytes = field(default_factory=lambda: secrets.token_bytes(KEY_BYTES))
+    key: int = field(default_factory=lambda: secrets.randbelow(PRIME))
+    counts: list[int] = field(default_factory=lambda: [0] * GROUPS)
     sums: list[int] = field(default_factory=lambda: [0] * GROUPS)
+    products: list[int] = field(default_factory=lambda: [1] * GROUPS)
 
-    def add(self, ids: Iterable[str]) -> None:
+    def add(self, ids: Iterable[str | bytes]) -> None:
         """Add *ids* of 32 hex digits each."""
-        key, sums, keyed, number = self.key, self.sums, hashlib.blake2b, int.from_bytes
+        key, counts, sums, products = self.key, self.counts, self.sums, self.products
         for id_ in ids:
-            sums[GROUP[id_[:2]]] += number(keyed(id_.encode(), key=key, digest_size=DIGEST_BYTES).digest())
+            number = int(id_, 16)
+            group = number >> _SHIFT
+            counts[group] += 1
+            sums[group] += number
+            products[group] = products[group] * (number + key) % PRIME
 
-    def differing(self, other: "Tally") -> list[str]:
-        """Return the first two digits of the ids in every group that differs."""
-        return [f"{group:02x}" for group in range(GROUPS) if self.sums[group] != other.sums[group]]
+    def difference(self, other: "Tally") -> Difference:
+        """Return in what *other* differs from this one."""
+        more, less, groups = set(), set(), []
+        for group in range(GROUPS):
+            if self.products[group] == other.products[group]:
+                continue
+            found = other.sums[group] - self.sums[group]
+            if _exceeds(self, other, group, by=found):
+                more.add(_id(found))
+            elif _exceeds(other, self, group, by=-found):
+                less.add(_id(-found))
+            else:
+                groups.append(group)
+        return Difference(more=frozenset(more), less=frozenset(less), groups=tuple(groups))
+
+
+def prefix(group: int) -> str:
+    """Return the first digits of the ids of a group."""
+    return f"{group:0{DIGITS}x}"
+
+
+def after(group: int) -> str:
+    """Return what is greater than every id of a group, and no greater than those of the next."""
+    return prefix(group + 1) if group + 1 < GROUPS else "g"
+
+
+def packed(groups: Iterable[int], counts: Iterable[int], *, most: int) -> Iterator[list[int]]:
+    """Yield *groups* in as few parts as hold *most* ids each, by how many each group has."""
+    part: list[int] = []
+    size = 0
+    for group, count in zip(groups, counts, strict=True):
+        if part and size + count > most:
+            yield part
+            part, size = [], 0
+        part.append(group)
+        size += count
+    if part:
+        yield part
+
+
+def _exceeds(one: Tally, other: Tally, group: int, *, by: int) -> bool:
+    """Whether *other* has just the id *by* more in a group."""
+    return by >> _SHIFT == group and one.products[group] * (by + one.key) % PRIME == other.products[group]
+
+
+def _id(number: int) -> str:
+    return f"{number:0{ID_BITS // 4}x}"

@@ -15,10 +15,10 @@ from compliance.audit.verification.finding import Fault, Findings
 from compliance.audit.verification.readers import Records
 from compliance.audit.verification.streams import Streams
 from compliance.audit.verification.tally import Tally
+from compliance.audit.verification.unsealed import SEALED_WITHIN
 from compliance.audit.wire import encode_base64
 from compliance.errors import InvalidProof, MalformedProof
 
-SEALED_WITHIN = timedelta(minutes=1)
 APART_MS = CLOCKS_APART // timedelta(milliseconds=1)
 
 
@@ -71,7 +71,7 @@ class YearCheck:
 
     def batches(self) -> Iterator[Batch]:
         """Yield what comes, as far as it hangs together."""
-        yield from self._batches(self.frontier.size)
+        yield from self.batches_behind(self.frontier.size)
 
     def excuse_pruned(self) -> None:
         """Tell the streams which of the entries that they miss were pruned.
@@ -79,13 +79,14 @@ class YearCheck:
         At the end, for what no kept entry follows need not be remembered: there may be millions.
         """
         befores = self.streams.befores() if self._boundary else set()
-        for batch in self._batches(0) if befores else ():
+        for batch in self.batches_behind(0) if befores else ():
             if batch.start >= self._boundary:
                 return
             for leaf in befores.intersection(map(encode_base64, batch.leaves)):
                 self.streams.excuse(leaf)
 
-    def _batches(self, start: int) -> Iterator[Batch]:
+    def batches_behind(self, start: int) -> Iterator[Batch]:
+        """Yield the batches that begin at *start* or later, as far as they hang together."""
         found = self.seals.batches(self.log, start=start)
         while True:
             try:
@@ -136,7 +137,8 @@ class YearCheck:
             if record.leaf != leaf:
                 is_intact = False
                 self._say(Fault.MODIFIED, id_, index, "its bytes are not those that were sealed")
-            if record.stream is not None:
+                self.streams.excuse(encode_base64(leaf))  # nothing that it says now is what was sealed
+            elif record.stream is not None:
                 self.streams.add(record.stream, record.seq, record.prev, encode_base64(leaf))
                 self._take_time(id_, index, record.created_at, sealed_at)
         self.tally.add(found)
