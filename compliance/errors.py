@@ -6,7 +6,8 @@
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
-     ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch
+     ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch,
+     │                       HALT     AppliedStepEdited
      │   of the audit log    HALT     InvalidProof, MalformedProof, AuditTampered, LogForked, LogRolledBack,
      │   of the audit log    HALT     CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed
@@ -125,6 +126,10 @@ class ErasureIncomplete(IntegrityError):
 
 class RevisionEdited(IntegrityError):
     """A migration script differs from the one that was applied."""
+
+
+class AppliedStepEdited(RevisionEdited):
+    """A step that was carried out, or begun, before an interruption is not in the script as it was."""
 
 
 class ResumeTokenLost(IntegrityError):

@@ -69,6 +69,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     "schedules": (),
     "migration_history": (),
     "migration_lease": (),
+    "migration_steps": (),
     "declared_schema": (),
     "set_aside": (),
 }

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from compliance.audit.entry import Detail, Entry
+from compliance.errors import AppliedStepEdited
 from compliance.health.declared import Keys
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Document, Session
 from compliance.roles import Grants
+from migrations.journal import Journal
+from migrations.step import Kind, Step, digest
 
 Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
@@ -28,8 +31,9 @@ class Context:
 
     Attributes:
         run: The lease under which changes commit; None in a dry run, which writes nothing.
-        script: Names the direction, the revision and its checksum: where an interrupted run of the same script stood
-            is where this one goes on. Empty outside of scripts: then the checkpoint of one that died stays.
+        script: Names the direction and the revision: where an interrupted run of the same script stood is where this
+            one goes on. Empty outside of scripts: then the checkpoint of one that died stays.
+        journal: What this passage through the script has carried out already.
         drop_data: Whether collections that hold documents may be dropped on the way down.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
     """
@@ -43,8 +47,9 @@ class Context:
     script: str = ""
     batch_docs: int = 500
     drop_data: bool = False
-    step: int = 0
-    walk: int = 0
+    journal: Journal | None = None
+    steps: int = 0
+    commits: int = 0
     planned: set[str] = field(default_factory=set)
 
     @property
@@ -98,28 +103,75 @@ class Context:
         """
         ops.data.transform(self, collection, where, fields, function)
 
-    def begin_walk(self) -> Mapping[str, Any] | None:
-        """Number the next walk over a collection, and return where an interrupted run of this script stood in it.
+    def begin(self, kind: Kind, what: str, **arguments: Any) -> Step | None:
+        """Number the next step of the script; return None when an earlier run has carried it out.
 
-        That is empty when it did not come that far, ``{last: _id}`` in the middle, and None when it was past it.
+        A step of the kind ``ddl`` is always returned: what is there decides.
+
+        Args:
+            kind: How far it is atomic.
+            what: One line for people.
+            arguments: All that decides what it does.
+
+        Raises:
+            AppliedStepEdited: When an earlier run carried out, or began, another step in this place.
         """
-        self.walk += 1
-        left = self.run.job.checkpoint if self.run else {}
-        if left.get("script") != self.script or left["walk"] < self.walk:
-            return {}
-        return {"last": left["last"]} if left["walk"] == self.walk and "last" in left else None
+        self.steps += 1
+        left = self.run.job.checkpoint if self.run and self.script else {}
+        is_begun = left.get("script") == self.script and left.get("step") == self.steps
+        step = Step(
+            number=self.steps,
+            kind=kind,
+            what=what,
+            digest=digest(kind, arguments),
+            place=left.get("place", {}) if is_begun else {},
+        )
+        done = self.journal.done.get(step.number) if self.journal is not None else None
+        before = done or (left.get("digest") if is_begun else None)
+        if before not in (None, step.digest):
+            raise AppliedStepEdited(
+                f"{self.revision}: step {step.number} ({what}) is not the one that was {'done' if done else 'begun'} "
+                "before the interruption; restore it, or undo the script first"
+            )
+        if done is None or kind is Kind.DDL:
+            return step
+        self.report(f"{what}: done before the interruption")
+        return None
 
-    def commit(self, details: Mapping[str, Detail], effect: Effect | None = None, **more: Any) -> None:
-        """Commit one step: *effect*, its audit entry and the checkpoint, under the fence."""
+    def commit(
+        self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None, *, place: Mapping[str, Any]
+    ) -> None:
+        """Commit a part of *step*: *effect*, its audit entry, and *place*, where a successor goes on."""
+        checkpoint = {"script": self.script, "step": step.number, "digest": step.digest, "place": dict(place)}
+        self._commit(details, effect, checkpoint=checkpoint if self.script else None)
+
+    def finish(self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None) -> None:
+        """Commit the end of *step*: *effect*, its audit entry, and that nobody carries it out again."""
+
+        def transaction(session: Session) -> Mapping[str, Detail] | None:
+            found = effect(session) if effect is not None else None
+            if self.journal is not None:
+                self.journal.add(step, at=self._run.clock.now(), by=self.actor, session=session)
+            return found
+
+        self._commit(details, transaction, checkpoint={} if self.script else None)
+
+    @property
+    def _run(self) -> Run:
         if self.run is None:
             raise RuntimeError("a dry run commits nothing")
-        run = self.run
-        self.step += 1
+        return self.run
+
+    def _commit(
+        self, details: Mapping[str, Detail], effect: Effect | None, *, checkpoint: Mapping[str, Any] | None
+    ) -> None:
+        run = self._run
+        self.commits += 1
 
         def transaction(session: Session) -> Outcome:
             found = effect(session) if effect is not None else None
             entry = Entry(
-                event=f"{self.revision}#{run.job.fence}#{self.step}",
+                event=f"{self.revision}#{run.job.fence}#{self.commits}",
                 entity_type="migration",
                 entity_id=self.revision,
                 action="migration.step",
@@ -127,7 +179,6 @@ class Context:
                 performed_by=self.actor,
                 details={**details, **(found or {})},
             )
-            checkpoint = {"script": self.script, "walk": self.walk, **more} if self.script else None
             return Outcome(entries=(entry,), checkpoint=checkpoint)
 
         run.commit(transaction)

@@ -65,7 +65,7 @@ def checksum(source: str) -> str:
     Raises:
         MigrationError: When *source* is no Python.
     """
-    return hashlib.sha256(_meaning(parse(source)).encode()).hexdigest()
+    return hashlib.sha256(meaning(parse(source)).encode()).hexdigest()
 
 
 def parse(source: str) -> ast.Module:
@@ -80,10 +80,11 @@ def parse(source: str) -> ast.Module:
         raise MigrationError(f"not valid Python: line {getattr(error, 'lineno', None) or 1}") from None
 
 
-def _meaning(node: object) -> str:
+def meaning(node: object) -> str:
+    """Return what is left of a syntax tree without comments, formatting, and fields that are empty."""
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
-        return f"{type(node).__name__}({', '.join(f'{name}={_meaning(value)}' for name, value in fields)})"
+        return f"{type(node).__name__}({', '.join(f'{name}={meaning(value)}' for name, value in fields)})"
     if isinstance(node, list):
-        return f"[{', '.join(_meaning(element) for element in node)}]"
+        return f"[{', '.join(meaning(element) for element in node)}]"
     return repr(node)

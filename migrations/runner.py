@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from bson import ObjectId
+
 from compliance.audit.entry import Entry
 from compliance.clock import Clock
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Session
 from compliance.roles import Grants
 from migrations.context import Context, Report
+from migrations.journal import Journal, open_journal, passage_of
 from migrations.ledger import History, lease
 from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.plan import Direction, Plan, plan_down, plan_up
@@ -120,16 +123,24 @@ class Runner:
         begin, end = ("started", "applied") if plan.direction is Direction.UP else ("reverting", "reverted")
         for revision in plan.revisions:
             self.report(f"{revision.name}: {revision.summary}")
-            self._record(run, revision, begin)
-            _change(plan.direction, revision, self._context(plan.direction, revision, run, drop_data=drop_data))
+            ctx = self._context(plan.direction, revision, run, drop_data=drop_data)
+            event_id = ObjectId()
+            ctx.journal = self._journal(revision, begin, event_id)
+            self._record(run, revision, begin, event_id=event_id)
+            _change(plan.direction, revision, ctx)
             self._record(run, revision, end, checkpoint={})
         return plan.revisions
+
+    def _journal(self, revision: Revision, begin: str, event_id: ObjectId) -> Journal:
+        events = (event for event in self.history.events() if event["revision"] == revision.name)
+        passage = passage_of(events, begin) or event_id
+        return open_journal(self.databases, revision=revision.name, passage=passage)
 
     def _context(self, direction: Direction, revision: Revision, run: Run | None, *, drop_data: bool) -> Context:
         return Context(
             databases=self.databases,
             revision=revision.name,
-            script=f"{direction} {revision.name} {revision.checksum}",
+            script=f"{direction} {revision.name}",
             actor=self.actor,
             grants=self.grants,
             report=lambda line: self.report(f"  {line}"),
@@ -138,8 +149,18 @@ class Runner:
             drop_data=drop_data,
         )
 
-    def _record(self, run: Run, revision: Revision, event: str, *, checkpoint: Mapping[str, Any] | None = None) -> None:
+    def _record(
+        self,
+        run: Run,
+        revision: Revision,
+        event: str,
+        *,
+        event_id: ObjectId | None = None,
+        checkpoint: Mapping[str, Any] | None = None,
+    ) -> None:
         now = run.clock.now()
+        recorded = {"_id": event_id or ObjectId(), "revision": revision.name, "event": event}
+        recorded |= {"checksum": revision.checksum, "by": self.actor, "at": now}
         entry = Entry(
             event=f"{revision.name}#{run.job.fence}",
             entity_type="migration",
@@ -151,10 +172,7 @@ class Runner:
         )
 
         def effect(session: Session) -> Outcome:
-            self.history.add(
-                {"revision": revision.name, "event": event, "checksum": revision.checksum, "by": self.actor, "at": now},
-                session=session,
-            )
+            self.history.add(recorded, session=session)
             return Outcome(entries=(entry,), checkpoint=checkpoint)
 
         run.commit(effect)

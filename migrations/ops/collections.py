@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED, collection_document
 from compliance.mongo import Document, Session, driver_errors
+from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
     from migrations.context import Context
@@ -15,10 +16,13 @@ SHOWN = 5
 
 def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
     """Create *name* with a validator, or give it this validator."""
-    if _options(ctx, name) is not None:
-        set_schema(ctx, name, schema, level)
+    step = ctx.begin(Kind.DDL, f"create collection {name} with a validator", name=name, schema=schema, level=level)
+    if step is None:
         return
-    ctx.report(f"create collection {name} with a validator")
+    if _options(ctx, name) is not None:
+        _change_schema(ctx, step, name, schema, level)
+        return
+    ctx.report(step.what)
     ctx.planned.add(f"collection:{name}")
     if ctx.is_dry_run:
         return
@@ -26,11 +30,17 @@ def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
         ctx.databases.app.create_collection(
             name, validator={"$jsonSchema": schema}, validationLevel=level, validationAction=REFUSE
         )
-    _declare(ctx, name, schema, level, op="create_collection")
+    _declare(ctx, step, name, schema, level, op="create_collection")
 
 
 def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
     """Give *name* this validator, unless it has it."""
+    step = ctx.begin(Kind.DDL, f"change the validator of {name} ({level})", name=name, schema=schema, level=level)
+    if step is not None:
+        _change_schema(ctx, step, name, schema, level)
+
+
+def _change_schema(ctx: "Context", step: Step, name: str, schema: Document, level: str) -> None:
     options = _options(ctx, name)
     if options is None:
         if ctx.is_dry_run and f"collection:{name}" in ctx.planned:
@@ -50,11 +60,14 @@ def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
                     "collMod", name, validator=validator, validationLevel=level, validationAction=REFUSE
                 )
     if not ctx.is_dry_run:
-        _declare(ctx, name, schema, level, op="set_schema")
+        _declare(ctx, step, name, schema, level, op="set_schema")
 
 
 def drop(ctx: "Context", name: str) -> None:
     """Drop *name*, if it is there and holds nothing, or data may be dropped."""
+    step = ctx.begin(Kind.DDL, f"drop collection {name}", name=name)
+    if step is None:
+        return
     if _options(ctx, name) is None:
         ctx.report(f"collection {name} is not there")
     else:
@@ -62,12 +75,12 @@ def drop(ctx: "Context", name: str) -> None:
             documents = ctx.databases.app[name].count_documents({}, limit=1)
         if documents and not ctx.drop_data:
             raise StepFailed(f"collection {name} holds documents; export them, then use --drop-data to drop it")
-        ctx.report(f"drop collection {name}")
+        ctx.report(step.what)
         if not ctx.is_dry_run:
             with driver_errors():
                 ctx.databases.app.drop_collection(name)
     if not ctx.is_dry_run:
-        _forget(ctx, name)
+        _forget(ctx, step, name)
 
 
 def _verify(ctx: "Context", name: str, validator: Document) -> None:
@@ -98,17 +111,17 @@ def _rules(options: Document) -> tuple[Document | None, str, str]:
     )
 
 
-def _declare(ctx: "Context", name: str, schema: Document, level: str, *, op: str) -> None:
+def _declare(ctx: "Context", step: Step, name: str, schema: Document, level: str, *, op: str) -> None:
     document = collection_document(name, {"$jsonSchema": schema}, level=level, revision=ctx.revision)
 
     def effect(session: Session) -> None:
         ctx.databases.compliance[DECLARED].replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
 
-    ctx.commit({"op": op, "collection": name}, effect)
+    ctx.finish(step, {"op": op, "collection": name}, effect)
 
 
-def _forget(ctx: "Context", name: str) -> None:
+def _forget(ctx: "Context", step: Step, name: str) -> None:
     def effect(session: Session) -> None:
         ctx.databases.compliance[DECLARED].delete_many({"collection": name}, session=session)
 
-    ctx.commit({"op": "drop_collection", "collection": name}, effect)
+    ctx.finish(step, {"op": "drop_collection", "collection": name}, effect)

@@ -13,6 +13,7 @@ from pymongo import ASCENDING, UpdateOne
 from compliance.audit.entry import Detail
 from compliance.errors import StepFailed
 from compliance.mongo import Document, Session, driver_errors
+from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
     from migrations.context import Context, Transform
@@ -23,13 +24,16 @@ ERROR_BUDGET = 100
 
 def backfill(ctx: "Context", collection: str, where: Document, update: Document) -> None:
     """Apply *update* until no document matches *where*."""
+    step = ctx.begin(Kind.BACKFILL, f"backfill {collection}", collection=collection, where=where, update=update)
+    if step is None:
+        return
     documents = ctx.databases.app[collection]
     with driver_errors():
         pending = documents.count_documents(where)
     ctx.report(f"backfill {pending} documents of {collection}")
     if ctx.is_dry_run:
         return
-    total = 0
+    total: int = step.place.get("documents", 0)
     while ids := _ids(ctx, collection, where):
         changed = 0
 
@@ -42,33 +46,42 @@ def backfill(ctx: "Context", collection: str, where: Document, update: Document)
                     f"backfill of {collection} does not take documents out of its where; correct the script"
                 )
 
-        ctx.commit({"op": "backfill", "collection": collection, "batch": len(ids)}, effect, documents=total)
+        done = {"documents": total + len(ids)}
+        ctx.commit(step, {"op": "backfill", "collection": collection, "batch": len(ids)}, effect, place=done)
         total += changed
+    ctx.finish(step, {"op": "backfill", "collection": collection, "documents": total, "is_done": True})
 
 
 def transform(ctx: "Context", collection: str, where: Document, fields: tuple[str, ...], function: "Transform") -> None:
     """Walk the documents that match *where* in the order of ``_id``, and write what *function* makes of them."""
+    arguments = {"collection": collection, "where": where, "fields": fields, "function": function}
+    step = ctx.begin(Kind.BACKFILL, f"transform {collection}", **arguments)
+    if step is None:
+        return
     with driver_errors():
         pending = ctx.databases.app[collection].count_documents(where)
     ctx.report(f"transform {pending} documents of {collection}")
     if ctx.is_dry_run:
         return
-    place = ctx.begin_walk()
-    if place is None:
-        ctx.report(f"{collection} was transformed before the interruption")
-        return
-    aside = 0
+    place, aside = step.place, 0
     while ids := _page(ctx, collection, where, place):
         place = {"last": ids[-1]}
-        aside += _transform_batch(ctx, collection, ids, where, fields, function)
+        aside += _transform_batch(ctx, step, collection, ids, where, fields, function)
         if aside > ERROR_BUDGET:
             raise StepFailed(f"more than {ERROR_BUDGET} documents of {collection} were set aside; correct the script")
+    ctx.finish(step, {"op": "transform", "collection": collection, "is_done": True})
     if aside:
         ctx.report(f"set aside {aside} documents of {collection}: see {SET_ASIDE}")
 
 
 def _transform_batch(
-    ctx: "Context", collection: str, ids: list[Any], where: Document, fields: tuple[str, ...], function: "Transform"
+    ctx: "Context",
+    step: Step,
+    collection: str,
+    ids: list[Any],
+    where: Document,
+    fields: tuple[str, ...],
+    function: "Transform",
 ) -> int:
     """Transform the documents of *ids*: read and written in one transaction, so no concurrent change is overwritten."""
     aside = 0
@@ -85,7 +98,8 @@ def _transform_batch(
         aside = len(poison)
         return {"set_aside": aside}
 
-    ctx.commit({"op": "transform", "collection": collection, "batch": len(ids)}, effect, last=ids[-1])
+    details: Mapping[str, Detail] = {"op": "transform", "collection": collection, "batch": len(ids)}
+    ctx.commit(step, details, effect, place={"last": ids[-1]})
     return aside
 
 

@@ -7,6 +7,7 @@ from compliance.foundation import ensure_own, find_differences
 from compliance.mongo import Databases, driver_errors
 from compliance.provision import ensure_audit_log, ensure_roles
 from compliance.roles import Grants
+from migrations.step import Kind
 
 if TYPE_CHECKING:
     from migrations.context import Context
@@ -18,11 +19,12 @@ def ensure(ctx: "Context") -> None:
         for difference in find_differences(ctx.databases):
             ctx.report(f"{'replace' if difference.differs_in else 'create'} {difference.thing}")
         return
-    changed = ensure_own(ctx.databases)
+    changed = ensure_own(ctx.databases)  # before the step is looked for: the journal may be among what is missing
+    step = ctx.begin(Kind.DDL, "our own collections")
     for line in changed:
         ctx.report(f"created {line}")
-    if changed:
-        ctx.commit({"op": "foundation", "created": changed})
+    if step is not None and changed:
+        ctx.finish(step, {"op": "foundation", "created": changed})
 
 
 def is_complete(databases: Databases) -> bool:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED, Keys, index_document
 from compliance.mongo import Document, Session, driver_errors
+from migrations.step import Kind
 
 if TYPE_CHECKING:
     from migrations.context import Context
@@ -14,10 +15,14 @@ SHOWN = 5
 
 def create(ctx: "Context", collection: str, name: str, keys: Keys, *, unique: bool) -> None:
     """Create the index unless it is there as declared."""
+    what = f"{'unique ' if unique else ''}index {collection}.{name}"
+    step = ctx.begin(Kind.DDL, f"create {what}", collection=collection, name=name, keys=keys, unique=unique)
+    if step is None:
+        return
     if _is_present(ctx, collection, name, keys, unique=unique):
         ctx.report(f"index {collection}.{name} is there")
     else:
-        ctx.report(f"create {'unique ' if unique else ''}index {collection}.{name}")
+        ctx.report(step.what)
         if unique:
             _refuse_duplicates(ctx, collection, name, [field for field, _ in keys])
         if not ctx.is_dry_run:
@@ -30,13 +35,16 @@ def create(ctx: "Context", collection: str, name: str, keys: Keys, *, unique: bo
     def effect(session: Session) -> None:
         ctx.databases.compliance[DECLARED].replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
 
-    ctx.commit({"op": "create_index", "collection": collection, "index": name}, effect)
+    ctx.finish(step, {"op": "create_index", "collection": collection, "index": name}, effect)
 
 
 def drop(ctx: "Context", collection: str, name: str) -> None:
     """Drop the index if it is there."""
+    step = ctx.begin(Kind.DDL, f"drop index {collection}.{name}", collection=collection, name=name)
+    if step is None:
+        return
     if name in _present(ctx, collection):
-        ctx.report(f"drop index {collection}.{name}")
+        ctx.report(step.what)
         if not ctx.is_dry_run:
             with driver_errors():
                 ctx.databases.app[collection].drop_index(name)
@@ -48,7 +56,7 @@ def drop(ctx: "Context", collection: str, name: str) -> None:
     def effect(session: Session) -> None:
         ctx.databases.compliance[DECLARED].delete_one({"_id": f"index:{collection}.{name}"}, session=session)
 
-    ctx.commit({"op": "drop_index", "collection": collection, "index": name}, effect)
+    ctx.finish(step, {"op": "drop_index", "collection": collection, "index": name}, effect)
 
 
 def _present(ctx: "Context", collection: str) -> Document:

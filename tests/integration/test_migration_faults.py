@@ -11,6 +11,7 @@ from migrated import leave_the_lease_behind, schemas, succeeds, write_scripts
 from waiting import wait_until
 
 from compliance.errors import (
+    AppliedStepEdited,
     StepFailed,
 )
 from compliance.foundation import OWN
@@ -76,7 +77,7 @@ def assert_done_once(admin: Databases) -> None:
 REPORTS = len(OWN) + sum(map(len, OWN.values())) + 7  # what the foundation creates, and the scripts above
 
 
-TRANSACTIONS = 18
+TRANSACTIONS = 21
 
 
 @pytest.mark.parametrize("n", range(1, REPORTS + 1))
@@ -126,6 +127,62 @@ def test_the_deaths_above_are_all_there_are(empty: Deployment, tmp_path: Path) -
     assert len(lines) == REPORTS
     assert databases.fate.calls == TRANSACTIONS
     assert_done_once(admin)
+
+
+def interrupted(empty: Deployment, folder: Path, *, at: int) -> tuple[Databases, Deployment]:
+    """Scripts that were interrupted at a transaction."""
+    admin, deployment = arrange_things(empty, folder)
+    runner = deployment.runner()
+    with pytest.raises(Died):
+        replace(runner, databases=mortal(runner.databases, at=at, committed=True)).up()
+    leave_the_lease_behind(admin)
+    return admin, deployment
+
+
+def edit(folder: Path, before: str, after: str) -> None:
+    path = folder / "v002_data_count.py"
+    source = path.read_text()
+    assert source.count(before) == 1
+    path.write_text(source.replace(before, after))
+
+
+FIRST_WALK_DONE, FIRST_WALK_BEGUN, BACKFILL_DONE = 16, 13, 12
+
+
+@pytest.mark.parametrize(
+    ("at", "before", "after"),
+    [
+        (BACKFILL_DONE, '"$set": {"seen": 1}', '"$set": {"seen": 2}'),
+        (FIRST_WALK_BEGUN, 'fields=("n", "deep.n")', 'fields=("n",)'),
+        (FIRST_WALK_DONE, '"n": document["n"] + 10', '"n": document["n"] + 20'),
+    ],
+    ids=["a step that was done", "a step that was begun", "a function of a step that was done"],
+)
+def test_the_half_that_was_carried_out_must_not_be_edited(
+    empty: Deployment, tmp_path: Path, at: int, before: str, after: str
+) -> None:
+    admin, deployment = interrupted(empty, tmp_path / "scripts", at=at)
+    edit(tmp_path / "scripts", before, after)
+    left = {document["_id"]: document for document in admin.app["things"].find()}
+    admin.compliance["migration_lease"].update_one({}, {"$set": {"state": "queued"}, "$unset": {"lease": 1}})
+
+    with pytest.raises(AppliedStepEdited, match=r"v002_data_count: step \d .* restore it, or undo the script first"):
+        deployment.runner().up()
+
+    assert {document["_id"]: document for document in admin.app["things"].find()} == left
+    edit(tmp_path / "scripts", after, before)
+    deployment.runner().up()
+    assert_done_once(admin)
+
+
+def test_the_half_that_is_still_to_come_may_be_edited(empty: Deployment, tmp_path: Path) -> None:
+    admin, deployment = interrupted(empty, tmp_path / "scripts", at=FIRST_WALK_DONE)
+    edit(tmp_path / "scripts", 'document["deep"]["n"] + 1', 'document["deep"]["n"] + 7')
+
+    wait_until(lambda: succeeds(deployment), timeout=20, what="the lease of the dead runner ends")
+
+    found = {document["_id"]: (document["n"], document["deep"]["n"]) for document in admin.app["things"].find()}
+    assert found == {n: (1 if n == 5 else 11, 7) for n in range(7)}
 
 
 @pytest.mark.parametrize("n", range(1, 5))

@@ -1,0 +1,77 @@
+"""Which steps of a script were carried out: insert only, each in the transaction that ends the step.
+
+Document shape (``migration_steps``)::
+
+    {_id: {passage: ObjectId, number: int}, revision: str, kind: str, what: str, digest: str, by: str, at: date}
+
+A passage goes through a script once, with all its interruptions, and is named by the event of the history with which it
+began; the next one, such as up again after a down, begins anew.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from bson import MaxKey, ObjectId
+
+from compliance.mongo import Databases, Document, Session, driver_errors
+from migrations.step import Step
+
+STEPS = "migration_steps"
+BEGINS, ENDS = ("started", "reverting"), ("applied", "reverted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """The steps of one passage through a script.
+
+    Attributes:
+        done: The digest of each step that was carried out, by its number.
+    """
+
+    databases: Databases
+    revision: str
+    passage: ObjectId
+    done: Mapping[int, str]
+
+    def add(self, step: Step, *, at: datetime, by: str, session: Session) -> None:
+        """Add *step* in the transaction of *session*; nothing where it was carried out before."""
+        if step.number in self.done:
+            return
+        self.databases.compliance[STEPS].insert_one(
+            {
+                "_id": {"passage": self.passage, "number": step.number},
+                "revision": self.revision,
+                "kind": step.kind.value,
+                "what": step.what,
+                "digest": step.digest,
+                "by": by,
+                "at": at,
+            },
+            session=session,
+        )
+
+
+def passage_of(events: Iterable[Document], begin: str) -> ObjectId | None:
+    """Return the id of the event with which the passage began that *begin* goes on with; None for a new one.
+
+    Args:
+        events: What the history says of the script, oldest first.
+        begin: ``started`` or ``reverting``.
+    """
+    passage, way = None, None
+    for event in events:
+        if event["event"] in ENDS:
+            passage, way = None, None
+        elif event["event"] in BEGINS and event["event"] != way:  # half applied, half undone: nothing counts as done
+            passage, way = event["_id"], event["event"]
+    return passage if way == begin else None
+
+
+def open_journal(databases: Databases, *, revision: str, passage: ObjectId) -> Journal:
+    """Return the journal of one passage as it is now."""
+    first, last = {"passage": passage, "number": 0}, {"passage": passage, "number": MaxKey()}
+    with driver_errors():
+        found = databases.compliance[STEPS].find({"_id": {"$gte": first, "$lt": last}})
+        done = {step["_id"]["number"]: step["digest"] for step in found}
+    return Journal(databases=databases, revision=revision, passage=passage, done=done)
