@@ -59,7 +59,9 @@ class StateFile:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(self.path.with_name(f".{self.path.name}.lock")):
-                _replace(self.path, how(self.read()))
+                content = how(self.read())
+                text = json_util.dumps(content, json_options=json_util.RELAXED_JSON_OPTIONS)
+                replace_file(self.path, text.encode())
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be written ({error.strerror})") from None
 
@@ -76,10 +78,26 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _replace(path: Path, content: Content) -> None:
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(json_util.dumps(content, json_options=json_util.RELAXED_JSON_OPTIONS))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+def replace_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replace *path* at once: readers see the old bytes or the new, never a part.
+
+    Args:
+        path: The file; it need not be there.
+        data: What it is to hold.
+        mode: Who may use it, less what the process takes off.
+
+    Raises:
+        OSError: When it cannot be written; then it is as it was.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

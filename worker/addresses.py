@@ -1,5 +1,6 @@
 """Where MongoDB and the broker are: from the settings, else from the embedded stack that this user runs."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from compliance.errors import ConfigurationError, StoreUnavailable
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.embedded import Endpoints, find_stack, is_locked, resolve_home
+from worker.embedded.home import Secrets
 
 EMBEDDED_REFUSED = "production"
 
@@ -81,18 +83,22 @@ class Addresses:
     def trust(self) -> Trust:
         """Return whose signatures are believed: the keys of the settings, and the public halves of those held here.
 
+        Where the settings have any, no server is needed: whoever has a public key can verify what was signed.
+
         Raises:
-            ConfigurationError: When one cannot be read.
+            ConfigurationError: When one cannot be read, or there is none and no stack.
         """
         settings = self.settings
+        given = (settings.writer_vkeys, settings.log_vkeys, settings.writer_key, settings.log_key)
+        secrets = self._secrets_if_running() if any(given) else self._secrets_of_stack()
         return Trust(
             origin=settings.log_origin,
             writers=joined(
                 parse_keys(settings.writer_vkeys, what="COMPLIANCE_WRITER_VKEYS"),
-                self._held_key("writer", settings.writer_key),
+                _own_key("writer", settings.writer_key, secrets),
             ),
             log_keys=joined(
-                parse_keys(settings.log_vkeys, what="COMPLIANCE_LOG_VKEYS"), self._held_key("log", settings.log_key)
+                parse_keys(settings.log_vkeys, what="COMPLIANCE_LOG_VKEYS"), _own_key("log", settings.log_key, secrets)
             ),
         )
 
@@ -126,18 +132,20 @@ class Addresses:
         return (PseudonymKey("embedded", self._stack().secrets.pseudonym),)
 
     def _key(self, signer: str, given: SecretStr | None) -> SigningKey:
-        held = self._held_key(signer, given)
+        held = _own_key(signer, given, self._secrets_of_stack() if given is None else None)
         if held is None:
             variable = f"COMPLIANCE_{signer.upper()}_KEY"
             raise ConfigurationError(f"set {variable}: a private key, or 40 random letters and digits or more")
         return held
 
-    def _held_key(self, signer: str, given: SecretStr | None) -> SigningKey | None:
-        if given is not None:
-            return parse_own_key(given.get_secret_value(), signer=signer, what=f"COMPLIANCE_{signer.upper()}_KEY")
-        if self.settings.mongodb_uri is not None:
-            return None
-        return SigningKey.from_seed(signer, self._stack().secrets.seed(signer))
+    def _secrets_of_stack(self) -> Secrets | None:
+        """Return what the embedded stack keeps, None where MongoDB is elsewhere."""
+        return None if self.settings.mongodb_uri is not None else self._stack().secrets
+
+    def _secrets_if_running(self) -> Secrets | None:
+        with suppress(ConfigurationError, StoreUnavailable):
+            return self._secrets_of_stack()
+        return None
 
     def transfer_dir(self) -> Path:
         """Return where exports are written and imports are read."""
@@ -156,3 +164,9 @@ class Addresses:
                 "start one with `compliance up`, or set both variables"
             )
         return endpoints
+
+
+def _own_key(signer: str, given: SecretStr | None, secrets: Secrets | None) -> SigningKey | None:
+    if given is not None:
+        return parse_own_key(given.get_secret_value(), signer=signer, what=f"COMPLIANCE_{signer.upper()}_KEY")
+    return SigningKey.from_seed(signer, secrets.seed(signer)) if secrets is not None else None

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from compliance.audit.checkpoint import Policy
+from compliance.audit.checkpoint import Checkpoint, Policy, open_checkpoint, parse_checkpoint
 from compliance.audit.keys import KeyType, SigningKey, Verifier, parse_skey, parse_vkey
-from compliance.errors import ConfigurationError
+from compliance.audit.note import parse_note
+from compliance.errors import ConfigurationError, InvalidProof
 
 _SECRET = re.compile(r"[A-Za-z0-9]{40,}")
 
@@ -36,6 +37,22 @@ class Trust:
     def writer(self, key: object) -> Verifier | None:
         """Return the writer's key that an entry names, None where it is not one of ours."""
         return next((known for known in self.writers if key_name(known) == key), None)
+
+    def names(self, log: str) -> bool:
+        """Whether *log* is called like that of one of our years."""
+        return log.rpartition("/")[0] == self.origin
+
+    def open(self, note: bytes) -> Checkpoint:
+        """Return what a checkpoint of one of our logs states.
+
+        Raises:
+            InvalidProof: When *note* is none, or no key of ours signed it.
+            ConfigurationError: When no key of the log is known.
+        """
+        log = parse_checkpoint(parse_note(note)[0]).origin
+        if not self.names(log):
+            raise InvalidProof(f"it is of the log {log}, not of {self.origin}")
+        return open_checkpoint(note, policy=self.policy(log)).checkpoint
 
     def policy(self, log: str) -> Policy:
         """Return whom to believe about the log of one year.
@@ -74,7 +91,10 @@ def parse_keys(text: str, *, what: str) -> tuple[Verifier, ...]:
     Raises:
         ConfigurationError: When one is none, or is that of a cosigner.
     """
-    return tuple(_own(parse_vkey(one), what) for one in text.replace(",", " ").split())
+    try:
+        return tuple(_own(parse_vkey(one)) for one in text.replace(",", " ").split())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{what}: {error}") from None
 
 
 def parse_own_key(text: str, *, signer: str, what: str) -> SigningKey:
@@ -93,9 +113,9 @@ def parse_own_key(text: str, *, signer: str, what: str) -> SigningKey:
         return SigningKey.from_seed(signer, hashlib.sha256(f"compliance {signer} key\n{text}".encode()).digest())
     try:
         key = parse_skey(text)
+        _own(key.verifier)
     except ConfigurationError as error:
         raise ConfigurationError(f"{what}: {error}, or 40 random letters and digits or more") from None
-    _own(key.verifier, what)
     return key
 
 
@@ -104,7 +124,7 @@ def joined(keys: Iterable[Verifier], own: SigningKey | None) -> tuple[Verifier, 
     return tuple(dict.fromkeys((*keys, *((own.verifier,) if own else ()))))
 
 
-def _own(verifier: Verifier, what: str) -> Verifier:
+def _own(verifier: Verifier) -> Verifier:
     if verifier.kind is not KeyType.ED25519:
-        raise ConfigurationError(f"{what}: a key of type 0x01 is needed, not that of a witness")
+        raise ConfigurationError("a key of type 0x01 is needed, not that of a witness")
     return verifier

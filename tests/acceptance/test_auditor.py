@@ -1,6 +1,7 @@
 """What an auditor does: verify, keep a checkpoint, take a receipt, and verify it without any database."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -100,10 +101,65 @@ def test_files_that_are_no_checkpoint_or_receipt_are_refused(shared: System, tmp
     wrong = tmp_path / "wrong"
     wrong.write_text("nothing of the kind")
 
-    for arguments in (("verify", "--since"), ("verify", "--against"), ("verify-receipt",)):
-        done = shared.command("compliance", "audit", *arguments, str(wrong))
-        assert done.returncode == 4, done.stderr
-        assert done.stderr.startswith("error: ")
+    for option in ("--since", "--against"):
+        done = shared.command("compliance", "audit", "verify", option, str(wrong))
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(f"error: {wrong} is no checkpoint of this log: ")
+    done = shared.command("compliance", "audit", "verify-receipt", str(wrong))
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_checkpoint_of_another_log_or_key_is_wrong_input(system: System, sealed: SealedLog, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    system.compliance("audit", "checkpoint", "--output", str(kept))
+    altered = tmp_path / "altered"
+    altered.write_bytes(kept.read_bytes().replace(f"{sealed.size}\n".encode(), f"{sealed.size + 1}\n".encode(), 1))
+
+    for path, says, environ in (
+        (kept, f"it is of the log {sealed.log}, not of another", {"COMPLIANCE_AUDIT_ORIGIN": "another"}),
+        (altered, "signature", {}),
+    ):
+        done = system.command("compliance", "audit", "verify", "--against", str(path), **environ)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert done.stderr.startswith(f"error: {path} is no checkpoint of this log: ")
+        assert says in done.stderr
+
+
+def test_the_first_run_of_every_night_is_that_of_the_others(system: System, sealed: SealedLog, tmp_path: Path) -> None:
+    last = tmp_path / "last"
+    nightly = ("compliance", "audit", "verify", "--since", str(last), "--output", str(last), "--json")
+    first, second = system.command(*nightly), system.command(*nightly)
+    elsewhere = system.command("compliance", "audit", "verify", "--output", str(tmp_path / "nowhere" / "last"))
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stderr == f"{last} is not there yet: the whole log is verified\n"
+    assert json.loads(first.stdout)["entries"] == sealed.size
+    assert second.stderr == ""
+    assert json.loads(second.stdout)["entries"] == 0
+    assert last.read_text().startswith(sealed.log)
+    assert (elsewhere.returncode, elsewhere.stdout) == (2, "")
+
+
+def test_a_receipt_verifies_with_the_public_key_of_the_log_alone(
+    system: System, sealed: SealedLog, tmp_path: Path
+) -> None:
+    file, laptop = tmp_path / "entry.tlog-proof", tmp_path / "laptop"
+    entry = system.deployment.entries(action="migration.applied")[0]
+    system.compliance("audit", "prove", entry["_id"], "--output", str(file))
+    keys, names = log_key(system), ("PATH", "MONGODB_DATABASE")
+    alone = replace(system, environ={name: system.environ[name] for name in names})
+    known = {"COMPLIANCE_HOME": str(laptop), "COMPLIANCE_LOG_VKEYS": keys}
+
+    proven = alone.compliance("audit", "verify-receipt", str(file), "--json", **known)
+    other = alone.command(
+        "compliance", "audit", "verify-receipt", str(file), **known, COMPLIANCE_AUDIT_ORIGIN="another"
+    )
+    given = alone.compliance("audit", "verify-receipt", str(file), "--key", keys, "--json", COMPLIANCE_AUDIT_ORIGIN="x")
+
+    assert json.loads(proven)["_id"] == json.loads(given)["_id"] == entry["_id"]
+    assert other.returncode == 4
+    assert f"it is of the log {sealed.log}, not of another; for a log of others give --key" in other.stderr
 
 
 def test_a_watcher_without_the_key_of_the_log_ends_with_a_sentence(shared: System) -> None:

@@ -1,5 +1,6 @@
 """A state file is the old one or the new one, and is never replaced by a process that could not read it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_a_file_that_makes_no_sense_is_an_error_and_stays(tmp_path: Path, text: 
 
 def test_a_file_that_cannot_be_replaced_is_named(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    (tmp_path / ".state.json.new").mkdir()
+    (tmp_path / f".state.json.{os.getpid()}").mkdir()
 
     with pytest.raises(ConfigurationError, match=r"state\.json cannot be written \(Is a directory\)"):
         StateFile(path, SAYS).change(lambda kept: kept)

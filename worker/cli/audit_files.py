@@ -17,10 +17,13 @@ from compliance.audit.prune import Pruning, plan_pruning
 from compliance.audit.receipt import make_receipt, verify_receipt
 from compliance.audit.segment import SegmentReport, open_segment, summed, verify_segment
 from compliance.audit.trust import parse_keys, policy_of
-from compliance.errors import ExitCode, InvalidPayload
+from compliance.errors import ExitCode, InvalidPayload, InvalidProof
 from compliance.roles import Role
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json
 
+FilesOption = Annotated[
+    Path | None, typer.Option("--files", metavar="FOLDER", help="A folder of `compliance audit export`.")
+]
 KeyOption = Annotated[
     str | None, typer.Option("--key", metavar="VKEY", help="The verifier key of the log; else that of the settings.")
 ]
@@ -78,9 +81,17 @@ def prove_from_files(ctx: typer.Context, folder: Path, entry_id: str, *, env: st
 
 
 def policy_from(ctx: typer.Context, key: str | None, log: str, *, env: str | None) -> Policy:
-    """Return whom to believe about *log*: the *key* that was given, else the keys of the settings."""
-    keys = parse_keys(key, what="--key") if key is not None else runtime(ctx).addresses(env).trust().log_keys
-    return policy_of(keys, log)
+    """Return whom to believe about *log*: the *key* that was given, else the keys of the settings.
+
+    Raises:
+        InvalidProof: When *log* is not one that the settings are about.
+    """
+    if key is not None:
+        return policy_of(parse_keys(key, what="--key"), log)
+    trust = runtime(ctx).addresses(env).trust()
+    if not trust.names(log):
+        raise InvalidProof(f"it is of the log {log}, not of {trust.origin}; for a log of others give --key")
+    return trust.policy(log)
 
 
 def prune(

@@ -1,7 +1,6 @@
 """The home directory of a stack: where it is, and the small files that its processes share."""
 
 import json
-import os
 import secrets
 import tomllib
 from base64 import b64decode, b64encode
@@ -14,6 +13,7 @@ import platformdirs
 
 from compliance.errors import ConfigurationError
 from compliance.roles import Role
+from compliance.statefile import replace_file
 
 PROJECT = "compliance-worker"
 ADMIN = "admin"
@@ -64,15 +64,8 @@ def make_private(directory: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace *path* at once with a file of mode 0600: readers see the old text or the new, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    """Replace *path* at once by a file that is readable by its owner only."""
+    replace_file(path, text.encode(), mode=0o600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
