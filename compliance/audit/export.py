@@ -67,7 +67,7 @@ def export_log(
         IntegrityError: When an entry is not as it was sealed; nothing is written then.
     """
     seals = Seals(databases)
-    log = log if log is not None else present_log(seals)
+    log = log if log is not None else seals.present_log()
     tree = signed_tree(seals, trust, log)
     begin = _begin(find_boundary(databases, log, trust), begin, tree.size)
     write_segment(
@@ -78,18 +78,6 @@ def export_log(
         read=partial(seals.tile, log),
     )
     return Exported(begin=begin, checkpoint=tree)
-
-
-def present_log(seals: Seals) -> str:
-    """Return the name of the newest log.
-
-    Raises:
-        UnknownName: When nothing is sealed yet.
-    """
-    logs = seals.logs()
-    if not logs:
-        raise UnknownName("nothing is sealed yet; the watcher seals the log")
-    return logs[-1]
 
 
 def signed_tree(seals: Seals, trust: Trust, log: str) -> Checkpoint:

@@ -141,6 +141,14 @@ class Seals:
                     return log, sealed.start + sealed.ids.index(entry_id)
         return None
 
+    def extent(self, log: str) -> tuple[int, int]:
+        """Return where the last batch of *log* begins and ends, zero where there is none."""
+        with driver_errors():
+            found = self._batches.find_one(_of(log, 0), {"n": 1}, sort={"_id": DESCENDING}) or {"_id": {}}
+        start, count = found["_id"].get("start"), found.get("n")
+        is_batch = isinstance(start, int) and isinstance(count, int)
+        return (start, start + count) if is_batch else (0, 0)
+
     def last_batch(self, log: str, *, until: str | None = None, before: str | None = None) -> Batch | None:
         """Return the last batch of *log*, or the last one whose token is *until* at most, or comes *before* another."""
         token = {name: bound for name, bound in (("$lte", until), ("$lt", before)) if bound is not None}
@@ -181,14 +189,44 @@ class Seals:
             found = self.databases.audit[CHECKPOINTS].find_one(query, sort={"_id": DESCENDING})
         return bytes(found["note"]) if found else None
 
+    def present_log(self) -> str:
+        """Return the name of the log whose last signed batch was sealed last: that of the present year.
+
+        Not the last by name: an entry may be dated in the next year.
+
+        Raises:
+            UnknownName: When nothing is signed yet.
+        """
+        found = self._last_signed(None)
+        if found is None:
+            raise UnknownName("nothing is sealed yet; the watcher seals the log")
+        return found[0]
+
     def checkpoint_before(self, moment: datetime) -> bytes | None:
-        """Return the signed note of the last batch before *moment* in the present log, None where there is none."""
-        logs = self.logs()
-        if not logs:
-            return None
+        """Return the signed note of what was sealed last before *moment*, None where nothing was."""
+        found = self._last_signed(moment)
+        return self.checkpoint(*found) if found is not None else None
+
+    def _last_signed(self, before: datetime | None) -> tuple[str, int] | None:
+        """Return log and size of the checkpoint of the batch that was sealed last, of all logs."""
+        found: list[tuple[datetime, str, int]] = []
+        for log in self.logs():
+            size = self._signed_size(log, END)
+            end = {"$lt": {"log": log, "start": size}}
+            query = {"_id": _of(log, 0)["_id"] | end, **({"sealed_at": {"$lt": before}} if before else {})}
+            with driver_errors():
+                batch = self._batches.find_one(query, {"sealed_at": 1, "n": 1}, sort={"_id": DESCENDING})
+            if batch is not None and isinstance(batch.get("sealed_at"), datetime):
+                signed = self._signed_size(log, batch["_id"]["start"] + batch["n"])
+                found += [(batch["sealed_at"], log, signed)] if signed else []
+        return max(found)[1:] if found else None
+
+    def _signed_size(self, log: str, most: object) -> int:
+        """Return the size of the last checkpoint of *log* up to *most*, zero where there is none."""
+        query = {"_id": {"$gte": {"log": log, "size": 1}, "$lte": {"log": log, "size": most}}}
         with driver_errors():
-            found = self._batches.find_one(_of(logs[-1], 0) | {"sealed_at": {"$lt": moment}}, sort={"_id": DESCENDING})
-        return self.checkpoint(logs[-1], from_document(found).end) if found else None
+            found = self.databases.audit[CHECKPOINTS].find_one(query, {"_id": 1}, sort={"_id": DESCENDING})
+        return int(found["_id"]["size"]) if found else 0
 
     def checkpoints(self, log: str, *, above: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield size and signed note of the checkpoints of *log* above a size, smallest first."""
@@ -248,6 +286,19 @@ class Seals:
             return b"".join(self.leaves(log, begin, begin + tile.width))
         below = (self.tile(log, Tile(tile.level - 1, index)) for index in range(begin, begin + tile.width))
         return b"".join(root_of(_split(hashes)) for hashes in below)
+
+    def stored_tiles(self, log: str, tiles: Iterable[Tile]) -> dict[tuple[int, int], object]:
+        """Return the hashes of those of *tiles* that are stored, by level and index."""
+        places = [{"log": log, "level": tile.level, "index": tile.index} for tile in tiles]
+        with driver_errors():
+            found = list(self.databases.audit[TILES].find({"_id": {"$in": places}}))
+        return {(document["_id"]["level"], document["_id"]["index"]): document.get("hashes") for document in found}
+
+    def tile_places(self) -> Iterator[Any]:
+        """Yield the id of every stored tile."""
+        tiles = self.databases.audit.get_collection(TILES, codec_options=LENIENT)
+        with driver_errors():
+            yield from (document.get("_id") for document in tiles.find({}, {"_id": 1}, hint="_id_"))
 
     def leaves(self, log: str, begin: int, end: int) -> list[bytes]:
         """Return the leaf hashes from *begin* to *end*, as batches hold them.

@@ -3,25 +3,23 @@
 Source of the list: the attacks of our own threat model, docs/audit.md.
 """
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import bson
 import pytest
+from attacked import SIZE, Scene, arrange, at, forge, put_back
 from bson import DatetimeMS, Int64, MinKey, ObjectId
 from bson.raw_bson import RawBSONDocument
-from deployment import provision_database
 from doubled import doubled
-from sealed import SealedLog, an_entry
+from sealed import an_entry
 from signing import signed
 from waiting import wait_until
 
-from compliance.audit.batch import Batch, from_document, to_document
 from compliance.audit.checkpoint import Checkpoint, sign_checkpoint
 from compliance.audit.keys import SigningKey
 from compliance.audit.leaf import entry_hash
@@ -30,89 +28,16 @@ from compliance.audit.trust import yearly
 from compliance.audit.verification import Fault, Parallel
 from compliance.audit.writer import Writer
 from compliance.errors import IntegrityError
-from compliance.mongo import Document
 from compliance.roles import Role
 from worker.embedded import Stack
 
-SIZE = 12
 NEIGHBOURS = [f"{number:032x}" for number in range(3)]
-STRANGER = SigningKey.from_seed("writer", bytes(32))
-
-
-@dataclass
-class Scene:
-    """A sealed log of a dozen entries in three batches, and a checkpoint of each that was kept elsewhere."""
-
-    sealed: SealedLog
-    ids: list[str]
-    kept: list[bytes]
-
-    @property
-    def audit(self) -> Any:
-        return self.sealed.deployment.admin.audit
-
-    @property
-    def entries(self) -> Any:
-        return self.audit["audit_log"]
-
-    def entry(self, index: int) -> Document:
-        found: Document = self.entries.find_one({"_id": self.ids[index]})
-        return found
-
-    def apply_ops(self, **operation: Any) -> None:
-        """Write as administrators do who know how to leave no change event."""
-        operation = {"ns": f"{self.audit.name}.audit_log"} | operation
-        self.sealed.deployment.admin.client.admin.command({"applyOps": [operation]})
-
-    def drop_tail(self) -> None:
-        """Remove the last batch with all that belongs to it."""
-        last = from_document(self.audit["audit_batches"].find_one(sort={"_id": -1}))
-        self.entries.delete_many({"_id": {"$in": list(last.ids)}})
-        self.audit["audit_batches"].delete_one({"_id": {"log": last.log, "start": last.start}})
-        self.audit["audit_checkpoints"].delete_one({"_id": {"log": last.log, "size": last.end}})
-
-    def batch(self, number: int) -> Batch:
-        return list(self.sealed.seals.batches(self.sealed.log))[number]
-
-    def write_batch(self, batch: Batch) -> None:
-        document = to_document(batch)
-        self.audit["audit_batches"].replace_one({"_id": document["_id"]}, document, upsert=True)
-
-    def rewrite(self, documents: list[Document], keys: list[SigningKey]) -> None:
-        """Write the whole log anew over *documents*, with the keys of the log."""
-        log, first = self.sealed.log, self.batch(0)
-        leaves = tuple(map(entry_hash, documents))
-        frontier = Frontier().extended(leaves)
-        for name in ("audit_log", "audit_batches", "audit_checkpoints"):
-            self.audit[name].delete_many({})
-        self.entries.insert_many(documents)
-        batch = replace(first, ids=tuple(one["_id"] for one in documents), leaves=leaves, frontier=frontier)
-        self.write_batch(batch)
-        note = sign_checkpoint(Checkpoint(origin=log, size=frontier.size, root=frontier.root), keys)
-        self.audit["audit_checkpoints"].insert_one({"_id": {"log": log, "size": frontier.size}, "note": note})
-
-
-def arrange(stack: Stack, cleanup: ExitStack, home: Path) -> Scene:
-    deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
-    sealed = SealedLog(deployment, home / "guard.json")
-    ids: list[str] = []
-    kept = []
-    for _ in range(3):
-        ids += sealed.append(SIZE // 3)
-        sealed.seal_all()
-        kept.append(sealed.seals.checkpoint(sealed.log) or b"")
-    assert list(sealed.seals.batches(sealed.log))[-1].end == SIZE
-    return Scene(sealed, ids, kept)
 
 
 @pytest.fixture
 def scene(stack: Stack, tmp_path: Path) -> Iterator[Scene]:
     with ExitStack() as cleanup:
         yield arrange(stack, cleanup, tmp_path)
-
-
-def at(scene: Scene, index: int) -> str:
-    return f"entry {scene.ids[index]} ({scene.sealed.log} {index})"
 
 
 Attack = Callable[[Scene], Any]
@@ -145,16 +70,6 @@ def reorder_with_its_frontier(scene: Scene) -> None:
     scene.write_batch(replace(batch, ids=ids, leaves=leaves, frontier=scene.batch(1).frontier.extended(leaves)))
 
 
-def forge(scene: Scene, key: SigningKey = STRANGER, **changes: Any) -> Document:
-    trust = scene.sealed.deployment.addresses.trust()
-    hour_ago = scene.sealed.deployment.services().clock.now() - timedelta(hours=1)
-    (document,) = signed(
-        an_entry(scene.sealed.deployment, created_at=hour_ago),
-        writer=Writer(origin=trust.origin, key=key, process="x"),
-    )
-    return document | changes
-
-
 def seal_forged(scene: Scene) -> None:
     """Forge entry, batch and checkpoint, without the keys."""
     forged = forge(scene)
@@ -166,12 +81,6 @@ def seal_forged(scene: Scene) -> None:
     key = yearly(SigningKey.from_seed("log", bytes(32)), scene.sealed.log)
     note = sign_checkpoint(Checkpoint(origin=scene.sealed.log, size=SIZE + 1, root=root), [key])
     scene.audit["audit_checkpoints"].insert_one({"_id": {"log": scene.sealed.log, "size": SIZE + 1}, "note": note})
-
-
-def put_back(scene: Scene, index: int, document: Any) -> None:
-    """Put *document* in the place of an entry."""
-    scene.entries.delete_one({"_id": scene.ids[index]})
-    scene.entries.insert_one(document, bypass_document_validation=not isinstance(document, dict))
 
 
 def replay(scene: Scene) -> None:

@@ -9,14 +9,17 @@ from functools import partial
 
 from compliance.audit.batch import MAX_LEAVES, Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
+from compliance.audit.leaf import EPOCH
 from compliance.audit.pruned import find_boundary
 from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Fault, Findings, Report
-from compliance.audit.verification.readers import Parallel, Readers, Records, reading
+from compliance.audit.verification.readers import Parallel, Readers, Records, read, reading
 from compliance.audit.verification.shape import find_drift
+from compliance.audit.verification.signatures import check_signatures
 from compliance.audit.verification.streams import Streams
 from compliance.audit.verification.tally import Tally
+from compliance.audit.verification.tree import say_planted
 from compliance.audit.verification.unsealed import Unsealed
 from compliance.audit.verification.year import YearCheck
 from compliance.errors import InvalidProof
@@ -86,6 +89,7 @@ class _Verification:
     parallel: Parallel | None
     findings: Findings = field(default_factory=Findings)
     tally: Tally = field(default_factory=Tally)
+    known_until: int = 0
 
     @property
     def _seals(self) -> Seals:
@@ -101,33 +105,20 @@ class _Verification:
         for name, why in find_drift(self.databases):
             self.findings.add(Fault.SCHEMA_DRIFT, name, why)
         logs = [log for log in seals.logs() if since is None or log >= since.origin]
-        checks = []
-        for log in logs:
-            check = YearCheck(
-                seals=seals,
-                trust=self.trust,
-                log=log,
-                findings=self.findings,
-                streams=streams,
-                tally=self.tally,
-                find_boundary=partial(find_boundary, self.databases, log, self.trust),
-                elsewhere=[known for known in against if known.origin == log],
-            )
-            check.begin(since if since is not None and since.origin == log else None)
-            with reading(self.databases, self.parallel) as readers:
-                self._read(check, readers)
-            check.end(self.now)
-            self._look_at_unsigned(check)
-            checks.append(check)
+        checks = [self._check(log, streams, since, against) for log in logs]
         for known in against:
             if known.origin not in logs and (since is None or known.origin >= since.origin):
                 self.findings.add(Fault.TRUNCATED, known.origin, f"it had {known.size} entries, and it is gone")
         for check in checks:
             check.excuse_pruned()
+        check_signatures(streams, self.findings, databases=self.databases, trust=self.trust)
         for stream, why in streams.gaps():
             self.findings.add(Fault.STREAM_GAP, f"stream {stream}", why)
+        if since is None:
+            say_planted(seals, self.findings)
         pending = self._find_unsealed(checks, since)
-        self._look_for_silence(seals)
+        self._look_for_silence(checks)
+        checks.sort(key=lambda check: check.sealed_at or EPOCH)
         return Report(
             entries=sum(check.entries for check in checks),
             pending=pending,
@@ -135,15 +126,38 @@ class _Verification:
             checkpoints=tuple(check.note for check in checks if check.note is not None),
         )
 
+    def _check(self, log: str, streams: Streams, since: Checkpoint | None, against: list[Checkpoint]) -> YearCheck:
+        """Verify the log of one year."""
+        check = YearCheck(
+            seals=self._seals,
+            trust=self.trust,
+            log=log,
+            now=self.now,
+            findings=self.findings,
+            streams=streams,
+            tally=self.tally,
+            find_boundary=partial(find_boundary, self.databases, log, self.trust),
+            elsewhere=[known for known in against if known.origin == log],
+        )
+        check.begin(since if since is not None and since.origin == log else None)
+        if check.before is not None:
+            check.recall(read(self.databases, check.before.ids))
+            self.known_until = check.times.latest
+        with reading(self.databases, self.parallel) as readers:
+            self._read(check, readers)
+        check.end()
+        self._look_at_unsigned(check)
+        return check
+
     def _read(self, check: YearCheck, readers: Readers) -> None:
         """Verify the batches of one log; entries are read while those before them are compared."""
-        total = check.frontier.size + self.databases.audit[AUDIT_LOG].estimated_document_count()
+        total = check.size + self.databases.audit[AUDIT_LOG].estimated_document_count()
         waiting: deque[tuple[list[Batch], Future[Records]]] = deque()
         for batches in _chunks(check.batches()):
             waiting.append((batches, readers.submit([id_ for batch in batches for id_ in batch.ids])))
             if len(waiting) > readers.ahead:
                 self._take(check, *waiting.popleft())
-                self.on_progress(check.frontier.size, total)
+                self.on_progress(check.size, total)
         while waiting:
             self._take(check, *waiting.popleft())
 
@@ -161,17 +175,20 @@ class _Verification:
     def _find_unsealed(self, checks: list[YearCheck], since: Checkpoint | None) -> int:
         """Say which entries no batch holds; return how many of them are so new that they need not be sealed yet."""
         if since is None:
-            verified = {check.log: check.frontier.size for check in checks}
+            verified = {check.log: check.size for check in checks}
             return self._unsealed.look_at_all(self.tally, verified=verified)
-        last = next(self._seals.ids_behind(since.origin, since.size), None)
-        begin = min(last.sealed_at, self.now) if last is not None and last.sealed_at is not None else self.now
-        return self._unsealed.look_since(begin - CLOCKS_APART)
+        known = EPOCH + timedelta(milliseconds=self.known_until)
+        return self._unsealed.look_since(min(known, self.now) - CLOCKS_APART)
 
-    def _look_for_silence(self, seals: Seals) -> None:
-        logs = seals.logs()
-        last = seals.last_batch(logs[-1]) if logs else None
-        if last is not None and self.now - last.sealed_at > self.stale_after:
-            self.findings.add(Fault.STALE, last.log, f"nothing was sealed since {last.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
+    def _look_for_silence(self, checks: list[YearCheck]) -> None:
+        """Say that nothing was written lately, by the entries that are signed."""
+        last = max(checks, key=lambda check: check.times.signed, default=None)
+        if last is None or not last.times.signed:
+            return
+        moment = EPOCH + timedelta(milliseconds=last.times.signed)
+        if self.now - moment > self.stale_after:
+            why = f"the last entry that is sealed is of {moment:%Y-%m-%d %H:%M:%S} UTC"
+            self.findings.add(Fault.STALE, last.log, why)
 
 
 def _chunks(batches: Iterable[Batch]) -> Iterator[list[Batch]]:

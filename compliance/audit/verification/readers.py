@@ -4,18 +4,22 @@ Reading and hashing is nearly all of the work, so it can be done in other proces
 """
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, cast
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar, cast
 
 from compliance.audit.batch import MAX_LEAVES
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.merkle import leaf_hash
 from compliance.audit.stored import read_each, stored_entries
+from compliance.audit.verification.streams import Place
 from compliance.mongo import Databases, Document, driver_errors, open_client
+
+T = TypeVar("T")
 
 
 class Record(NamedTuple):
@@ -23,12 +27,12 @@ class Record(NamedTuple):
 
     Attributes:
         leaf: Its leaf hash; None for one that holds what no entry can hold.
-        stream: None where it has no place that could be read.
+        place: Key and name of its stream; None where it has none that could be read.
         created_at: Milliseconds since 1970.
     """
 
     leaf: bytes | None
-    stream: str | None
+    place: Place | None
     seq: int
     prev: str | None
     created_at: int
@@ -93,11 +97,18 @@ def to_record(document: Document | None) -> Record:
         leaf = None
     try:
         writer = document["writer"]
-        stream, seq, prev = str(writer["stream"]), int(writer["seq"]), writer["prev"]
+        place, seq, prev = (str(writer["key"]), str(writer["stream"])), int(writer["seq"]), writer["prev"]
         created_at = int(document["created_at"])
     except (KeyError, TypeError, ValueError):
         return Record(leaf, None, 0, None, 0)
-    return Record(leaf, stream, seq, prev if isinstance(prev, str) else None, created_at)
+    return Record(leaf, place, seq, prev if isinstance(prev, str) else None, created_at)
+
+
+def parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield *items*, so many at a time."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 _databases: list[Databases] = []  # of a process that reads for another one

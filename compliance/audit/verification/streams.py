@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+Place = tuple[str, str]
+"""The key and the name of a stream."""
+
 MAX_EXCUSED = 100_000  # of a log that misses more, a thousand findings are named anyway
 
 
@@ -18,12 +21,14 @@ class Run:
     Attributes:
         prev: What the first one names as the hash of the entry before it.
         last_hash: The hash of the last one.
+        last_id: The id of the last one.
     """
 
     first: int
     prev: str | None
     last: int
     last_hash: str
+    last_id: str
 
 
 @dataclass(slots=True)
@@ -35,16 +40,26 @@ class Streams:
     """
 
     is_whole: bool
-    _runs: dict[str, list[Run]] = field(default_factory=dict)
+    _runs: dict[Place, list[Run]] = field(default_factory=dict)
     _excused: set[str] = field(default_factory=set)
 
-    def add(self, stream: str, seq: int, prev: str | None, leaf: str) -> None:
-        """Add one entry; *leaf* and *prev* are hashes in base64."""
-        runs = self._runs.setdefault(stream, [])
+    def add(self, place: Place, seq: int, prev: str | None, leaf: str, id_: str) -> None:
+        """Add one entry, whose bytes MUST have the hash *leaf*; that and *prev* are in base64."""
+        runs = self._runs.setdefault(place, [])
         if runs and runs[-1].last + 1 == seq and runs[-1].last_hash == prev:
-            runs[-1].last, runs[-1].last_hash = seq, leaf
+            run = runs[-1]
+            run.last, run.last_hash, run.last_id = seq, leaf, id_
         else:
-            runs.append(Run(seq, prev, seq, leaf))
+            runs.append(Run(seq, prev, seq, leaf, id_))
+
+    def runs(self) -> Iterator[tuple[str, Run]]:
+        """Yield every run with the name of its stream.
+
+        The signature of its last entry vouches for all of it: it is over the hash of the entry before, that hash is
+        over the signature of that entry, and so on. Runs that follow each other are not joined for that, nor is an
+        entry that is not as it was sealed.
+        """
+        return ((stream, run) for (_, stream), runs in self._runs.items() for run in runs)
 
     def excuse(self, leaf: str) -> None:
         """Note that the entry with this hash is missing or altered, which is reported, so that its stream is not."""
@@ -57,7 +72,7 @@ class Streams:
 
     def gaps(self) -> Iterator[tuple[str, str]]:
         """Yield every stream that is not whole, and why."""
-        for stream, runs in self._runs.items():
+        for (_, stream), runs in self._runs.items():
             runs.sort(key=lambda run: run.first)
             if self.is_whole and runs[0].first and runs[0].prev not in self._excused:
                 yield stream, f"it begins with number {runs[0].first}"

@@ -8,9 +8,8 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import TypeVar, cast
+from datetime import datetime
+from typing import cast
 
 from bson.raw_bson import RawBSONDocument
 
@@ -18,10 +17,11 @@ from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.stored import find_stored_fault, read_stored, split, stored_entries, stored_id
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import MAX_FINDINGS, Fault, Findings
+from compliance.audit.verification.readers import parts
 from compliance.audit.verification.tally import DIGITS, Difference, Tally, after, packed, prefix
+from compliance.audit.verification.times import SEALED_WITHIN
 from compliance.mongo import Databases, driver_errors
 
-SEALED_WITHIN = timedelta(minutes=1)
 AT_ONCE = 20_000  # ids of one answer of the server
 HELD = 250_000  # ids in memory
 ASKED = 1_000  # ids of one question
@@ -30,8 +30,6 @@ ONLY_ID = {"_id": 1}
 _ROW = re.compile(rb"\x2f\x00\x00\x00\x02_id\x00\x21\x00\x00\x00([0-9a-f]{32})\x00\x00")  # a document of an id only
 _ROW_BYTES = 47
 _EMPTY = 5  # bytes of a document without a field
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +57,7 @@ class Unsealed:
         there, odd = self._tally_there(tally.key)
         pending = self._judge(self._read_odd(odd))
         found = tally.difference(there)
-        self._say_twice(raw for part in _parts(found.less, ASKED) for raw in self.read(part, ONLY_ID))
+        self._say_twice(raw for part in parts(found.less, ASKED) for raw in self.read(part, ONLY_ID))
         pending += self._judge(self.read(self._never_sealed(found, verified)))
         for groups in packed(
             found.groups, (there.counts[group] + tally.counts[group] for group in found.groups), most=self.held
@@ -70,7 +68,7 @@ class Unsealed:
     def look_since(self, begin: datetime) -> int:
         """Look at entries with a time from *begin* on; return how many of them need no seal yet."""
         pending = 0
-        for rows in _parts(self._rows({"created_at": {"$gte": begin}}), self.held):
+        for rows in parts(self._rows({"created_at": {"$gte": begin}}), self.held):
             odd = [row for row in rows if stored_id(row) is None]
             left = {id_ for row in rows if (id_ := stored_id(row)) is not None}
             for log in self._seals.logs():
@@ -157,7 +155,7 @@ class Unsealed:
 
     def read(self, ids: Iterable[str], fields: Mapping[str, int] | None = None) -> Iterator[RawBSONDocument]:
         """Yield the entries with *ids* that are there."""
-        for part in _parts(sorted(ids), ASKED):
+        for part in parts(sorted(ids), ASKED):
             with driver_errors():
                 yield from stored_entries(self.databases).find({"_id": {"$in": part}}, fields)
 
@@ -173,12 +171,6 @@ def _query(row: bytes) -> Mapping[str, object]:
         return {"_id": {"$exists": False}}
     equal = row[4:5] + b"$eq\x00" + row[9:-1]  # behind type and name stands the value, behind the value the end
     return {"_id": RawBSONDocument(struct.pack("<i", len(equal) + 5) + equal + b"\x00")}
-
-
-def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while part := list(islice(rest, size)):
-        yield part
 
 
 def _shown(raw: RawBSONDocument) -> str:

@@ -1,25 +1,25 @@
 """The log of one year: its batches, its tree and its checkpoints."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-
-from bson import DatetimeMS
+from datetime import datetime
+from functools import partial
 
 from compliance.audit.batch import Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
 from compliance.audit.merkle import Frontier, read_frontier
-from compliance.audit.seals import CLOCKS_APART, Seals
+from compliance.audit.seals import Seals
+from compliance.audit.tiles import read_edge
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Fault, Findings
-from compliance.audit.verification.readers import Records
+from compliance.audit.verification.readers import Record, Records
 from compliance.audit.verification.streams import Streams
 from compliance.audit.verification.tally import Tally
-from compliance.audit.verification.unsealed import SEALED_WITHIN
+from compliance.audit.verification.times import Times, milliseconds
+from compliance.audit.verification.tree import StoredTiles, Tree, tree_of
 from compliance.audit.wire import encode_base64
-from compliance.errors import InvalidProof, MalformedProof
-
-APART_MS = CLOCKS_APART // timedelta(milliseconds=1)
+from compliance.errors import InvalidProof, MalformedProof, UnknownName
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,51 +27,71 @@ class YearCheck:
     """Follows one log from its beginning, or from a checkpoint, to its end.
 
     Attributes:
+        now: The time by which something is late.
         find_boundary: Asks below which index entries may be gone; the log may be pruned while it is verified.
         elsewhere: Checkpoints that were kept outside the database.
-        frontier: The tree so far.
+        tree: The tree so far.
         note: The last checkpoint that verified.
-        latest: The latest time that an entry so far has, in milliseconds.
+        signed: The size that it covers.
+        sealed_at: When the last batch that a checkpoint covers was sealed, as it says.
+        before: The batch before the first one that is verified, where its leaves are those that were signed.
     """
 
     seals: Seals
     trust: Trust
     log: str
+    now: datetime
     findings: Findings
     streams: Streams
     tally: Tally
     find_boundary: Callable[[], int] = lambda: 0
     elsewhere: list[Checkpoint] = field(default_factory=list)
-    frontier: Frontier = field(default_factory=Frontier)
+    tree: Tree = field(default_factory=Tree)
     entries: int = 0
     note: bytes | None = None
     signed: int = 0
-    latest: int = 0
-    _sealed_at: datetime | None = None
+    sealed_at: datetime | None = None
+    before: Batch | None = None
+    times: Times = field(init=False)
+    _tiles: StoredTiles = field(init=False)
+    _last_start: int = 0
     _notes: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
     _next_note: tuple[int, bytes] | None = None
     _is_lost: bool = False
     _boundary: int = 0
 
+    def __post_init__(self) -> None:
+        self.times = Times(milliseconds(self.now))
+        self._tiles = StoredTiles(seals=self.seals, log=self.log, findings=self.findings)
+
+    @property
+    def size(self) -> int:
+        """How many entries the tree has so far."""
+        return self.tree.frontier.size
+
     def begin(self, since: Checkpoint | None) -> None:
         """Begin behind *since*, whose tree must be the beginning of this one."""
-        size = since.size if since is not None else 0
-        self.signed = size
-        if since is not None:
-            self.frontier = self._frontier_at(size, size) or Frontier()
-            if self.frontier.root != since.root:
-                self._fork(since)
-        for known in self.elsewhere:
-            if known.size <= size and since is not None:
-                found = self._frontier_at(known.size, size)
-                if found is None or found.root != known.root:
-                    self._fork(known)
-        self._notes = self.seals.checkpoints(self.log, above=size)
+        self._last_start, end = self.seals.extent(self.log)
+        if since is not None and since.size > end:
+            self.findings.add(Fault.TRUNCATED, self.log, f"it had {since.size} entries, and {end} are left")
+        elif since is not None and since.size:
+            self._begin_behind(since)
+        self._notes = self.seals.checkpoints(self.log, above=self.size)
         self._next_note = next(self._notes, None)
+
+    def recall(self, records: Records) -> None:
+        """Take the times of the batch before, whose entries are *records*; nothing else of it is looked at again."""
+        if self.before is None:
+            return
+        self.times.recall_seal(self.before.sealed_at)
+        for id_, leaf in zip(self.before.ids, self.before.leaves, strict=True):
+            record = records.get(id_)
+            if record is not None and record.leaf == leaf:
+                self.times.recall(record.created_at)
 
     def batches(self) -> Iterator[Batch]:
         """Yield what comes, as far as it hangs together."""
-        yield from self.batches_behind(self.frontier.size)
+        yield from self.batches_behind(self.size)
 
     def excuse_pruned(self) -> None:
         """Tell the streams which of the entries that they miss were pruned.
@@ -100,17 +120,17 @@ class YearCheck:
 
     def take(self, batch: Batch, records: Records) -> None:
         """Verify one batch; *records* holds its entries by id, those that are there."""
-        if batch.start != self.frontier.size:
-            self._lose(f"the batch at {batch.start} follows entry {self.frontier.size}", Fault.FORGED)
+        if batch.start != self.size:
+            self._lose(f"the batch at {batch.start} follows entry {self.size}", Fault.FORGED)
         is_intact = self._take_entries(batch, records)
-        followed = self.frontier.extended(batch.leaves)
-        self._compare_elsewhere(batch, followed)
-        self.frontier = self._take_notes(batch, followed, is_intact=is_intact)
-        self._sealed_at = batch.sealed_at
+        followed, full = self.tree.extended(batch.leaves)
+        self._tiles.compare(full)
+        self._compare_elsewhere(batch, followed.frontier)
+        self.tree = self._take_notes(batch, followed, is_intact=is_intact)
 
-    def end(self, now: datetime) -> None:
+    def end(self) -> None:
         """Look at what must not be left over."""
-        size = self.frontier.size
+        size = self.size
         while self._next_note is not None:
             self.findings.add(
                 Fault.TRUNCATED, self.log, f"{self._next_note[0]} entries were signed, and {size} are in batches"
@@ -119,44 +139,100 @@ class YearCheck:
         for known in self.elsewhere:
             if known.size > size:
                 self.findings.add(Fault.TRUNCATED, self.log, f"it had {known.size} entries, and {size} are left")
-        is_late = self._sealed_at is not None and now - self._sealed_at > SEALED_WITHIN
-        if self.signed < size and is_late and not self._is_lost:
+        if self.signed < size and self.times.is_late and not self._is_lost:
             self.findings.add(Fault.UNSEALED, self.log, f"no checkpoint signs entries {self.signed} to {size - 1}")
+
+    def _begin_behind(self, since: Checkpoint) -> None:
+        """Go behind *since*, by the stored tiles where these lead to it, else by all leaves before it."""
+        self.signed = since.size
+        try:
+            batch = self.seals.batch_with(self.log, since.size - 1)
+            self.tree, full = self._tree_at(batch.start).extended(batch.leaves[: since.size - batch.start])
+            self._tiles.compare(full)
+            self.before = batch
+        except (MalformedProof, UnknownName):
+            self.tree = Tree()
+        if self.tree.frontier.root != since.root:
+            self._tiles.drop()
+            self.tree = self._follow(since.size) or Tree()
+        if self.tree.frontier.root == since.root:
+            self._tiles.settle()
+        else:
+            self.signed, self.before = self.size, None
+            self._fork(since)
+        if self.before is not None and self.before.end != since.size:
+            self.findings.add(Fault.FORGED, f"batch {self.before.start} of {self.log}", "a checkpoint ends within it")
+            self.tree, self.before = self._follow(self.before.start) or Tree(), None
+            self.signed = self.size
+        for known in self.elsewhere:
+            if known.size <= since.size and known.root not in self._roots_at(known.size, since.size):
+                self._fork(known)
+        self._tiles.drop()
+
+    def _tree_at(self, size: int) -> Tree:
+        return tree_of(read_edge(size, partial(self.seals.tile, self.log)))
+
+    def _follow(self, size: int) -> Tree | None:
+        """Return the tree of the first *size* leaves as batches hold them, None where they do not reach so far."""
+        tree = Tree()
+        for batch in self.batches_behind(0):
+            if batch.start != tree.frontier.size:
+                return None
+            tree, full = tree.extended(batch.leaves[: size - batch.start])
+            self._tiles.compare(full)
+            if tree.frontier.size == size:
+                return tree
+        return None
+
+    def _roots_at(self, size: int, known: int) -> Iterator[bytes]:
+        """Yield the root of the first *size* entries by the stored tiles, and then by all leaves."""
+        with suppress(MalformedProof, ValueError):
+            yield read_frontier(size, self.seals.nodes(self.log, known)).root
+        tree = self._follow(size)
+        if tree is not None:
+            yield tree.frontier.root
 
     def _take_entries(self, batch: Batch, records: Records) -> bool:
         """Return whether every entry of *batch* that is there has the bytes that were sealed."""
         found = [id_ for id_ in batch.ids if id_ in records]
         if len(found) < len(batch.ids) and batch.end > self._boundary:
             self._boundary = self.find_boundary()
-        is_intact, sealed_at = True, int(DatetimeMS(batch.sealed_at))
+        is_intact, sealed_at = True, self._take_seal(batch)
         for index, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True), batch.start):
             record = records.get(id_)
             if record is None:
                 self._miss(id_, index, leaf)
-                continue
-            if record.leaf != leaf:
+            elif record.leaf != leaf:
                 is_intact = False
                 self._say(Fault.MODIFIED, id_, index, "its bytes are not those that were sealed")
                 self.streams.excuse(encode_base64(leaf))  # nothing that it says now is what was sealed
-            elif record.stream is not None:
-                self.streams.add(record.stream, record.seq, record.prev, encode_base64(leaf))
-                self._take_time(id_, index, record.created_at, sealed_at)
+            else:
+                self._take_entry(id_, index, record, sealed_at)
         self.tally.add(found)
         self.entries += len(found)
         return is_intact
+
+    def _take_seal(self, batch: Batch) -> int:
+        """Return until when its entries may have been written, in milliseconds."""
+        why = self.times.take_seal(batch.sealed_at, was_there=batch.start <= self._last_start)
+        if why is None:
+            return milliseconds(batch.sealed_at)
+        self.findings.add(Fault.FORGED, f"batch {batch.start} of {self.log}", why)
+        return self.times.now
+
+    def _take_entry(self, id_: str, index: int, record: Record, sealed_at: int) -> None:
+        if record.place is None:
+            self._say(Fault.FORGED, id_, index, "it has no place in the stream of a writer")
+            return
+        self.streams.add(record.place, record.seq, record.prev, encode_base64(record.leaf or b""), id_)
+        why = self.times.take(record.created_at, sealed_at)
+        if why is not None:
+            self._say(Fault.BACKDATED, id_, index, why)
 
     def _miss(self, id_: str, index: int, leaf: bytes) -> None:
         if index >= self._boundary:
             self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
             self.streams.excuse(encode_base64(leaf))
-
-    def _take_time(self, id_: str, index: int, created_at: int, sealed_at: int) -> None:
-        if created_at < self.latest - APART_MS:
-            self._say(Fault.BACKDATED, id_, index, "entries that were sealed before it have a later time")
-        elif created_at > sealed_at + APART_MS:
-            self._say(Fault.BACKDATED, id_, index, "its time is later than that of its seal")
-        elif created_at > self.latest:
-            self.latest = created_at
 
     def _compare_elsewhere(self, batch: Batch, followed: Frontier) -> None:
         for known in self.elsewhere:
@@ -165,7 +241,7 @@ class YearCheck:
                 if found.root != known.root:
                     self._fork(known)
 
-    def _take_notes(self, batch: Batch, followed: Frontier, *, is_intact: bool) -> Frontier:
+    def _take_notes(self, batch: Batch, followed: Tree, *, is_intact: bool) -> Tree:
         """Compare the checkpoints of *batch* with the tree; return the tree to go on from."""
         ahead = followed
         while self._next_note is not None and self._next_note[0] <= batch.end:
@@ -176,34 +252,45 @@ class YearCheck:
             except InvalidProof as error:
                 self.findings.add(Fault.FORGED, f"checkpoint {size} of {self.log}", str(error))
                 continue
-            found = followed if size == batch.end else self._within(batch, size)
+            found = followed.frontier if size == batch.end else self._within(batch, size)
             if signed.size == size and signed.root == found.root:
                 self.signed, self.note, self._is_lost = size, note, False
-                if size == batch.end and batch.frontier != followed:
-                    self.findings.add(
-                        Fault.FORGED, f"batch {batch.start} of {self.log}", "its frontier is not that of its leaves"
-                    )
+                if size == batch.end:
+                    self._take_signed(batch, followed)
                 continue
             fault = Fault.REORDERED if is_intact else Fault.FORGED
             self._lose(f"entries {batch.start} to {batch.end - 1} do not lead to what was signed", fault)
+            self._tiles.drop()
             if signed.root == batch.frontier.root:
-                ahead, self.signed, self._is_lost = batch.frontier, size, False
+                ahead, self.signed, self._is_lost = self._known_by(batch.frontier), size, False
         return ahead
 
+    def _take_signed(self, batch: Batch, followed: Tree) -> None:
+        """Note that a checkpoint signs all up to the end of *batch*."""
+        self.sealed_at = batch.sealed_at
+        self.times.sign()
+        self._tiles.settle()
+        if batch.frontier != followed.frontier:
+            self.findings.add(
+                Fault.FORGED, f"batch {batch.start} of {self.log}", "its frontier is not that of its leaves"
+            )
+
+    def _known_by(self, frontier: Frontier) -> Tree:
+        """Return the tree of *frontier*, with its edge where the stored tiles are of the same tree."""
+        try:
+            found = self._tree_at(frontier.size)
+        except MalformedProof:
+            return Tree(frontier, None)
+        return found if found.frontier == frontier else Tree(frontier, None)
+
     def _within(self, batch: Batch, size: int) -> Frontier:
-        return self.frontier.extended(batch.leaves[: size - batch.start])
+        return self.tree.frontier.extended(batch.leaves[: size - batch.start])
 
     def _lose(self, why: str, fault: Fault) -> None:
         """Say once that the tree is not the one that was signed, until it is again."""
         if not self._is_lost:
             self.findings.add(fault, self.log, why)
         self._is_lost = True
-
-    def _frontier_at(self, size: int, known: int) -> Frontier | None:
-        try:
-            return read_frontier(size, self.seals.nodes(self.log, known))
-        except (MalformedProof, ValueError):
-            return None
 
     def _fork(self, known: Checkpoint) -> None:
         self.findings.add(
