@@ -5,8 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from compliance.audit.trust import parse_own_key
-from compliance.audit.writer import Writer
+from compliance.audit.own import build_writer
 from compliance.clock import SystemClock
 from compliance.datamap.model import load_data_map
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
@@ -17,6 +16,7 @@ from migrations.context import Report
 from migrations.discovery import discover
 from migrations.runner import Runner
 
+PROCESS = "compliance-migrations"
 FOUNDATION = MIGRATIONS / "v000_pre_foundation.py"
 
 
@@ -48,8 +48,9 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigurationError(
                 "set COMPLIANCE_MIGRATOR_URI to a connection string of the migrator (or MONGODB_URI)"
             )
-        with open_client(uri.get_secret_value(), app_name="compliance-migrations") as client:
-            databases = Databases(client, settings.mongodb_database, _writer(settings))
+        writer = build_writer(settings, process=PROCESS)
+        with open_client(uri.get_secret_value(), app_name=PROCESS) as client:
+            databases = Databases(client, settings.mongodb_database, writer)
             runner = build_runner(settings, databases, actor="cli", report=_report)
             if options.down:
                 done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
@@ -61,13 +62,6 @@ def main(arguments: Sequence[str]) -> int:
     verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
     print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
     return int(ExitCode.OK)
-
-
-def _writer(settings: Settings) -> Writer:
-    if settings.writer_key is None:
-        raise ConfigurationError("set COMPLIANCE_WRITER_KEY: every migration leaves signed audit entries")
-    key = parse_own_key(settings.writer_key.get_secret_value(), signer="writer", what="COMPLIANCE_WRITER_KEY")
-    return Writer(origin=settings.log_origin, key=key, process="compliance-migrations")
 
 
 def _report(line: str) -> None:

@@ -4,10 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from compliance.audit.keys import SigningKey
-from compliance.audit.trust import Trust, joined, parse_keys, parse_own_key
+from compliance.audit.own import LOG, WRITER, build_writer, find_key, get_key
+from compliance.audit.trust import Trust, joined, parse_keys
 from compliance.audit.writer import Writer
 from compliance.datamap.model import DataMap
 from compliance.datamap.pseudonym import VARIABLE, PseudonymKey, Pseudonyms, parse_pseudonym_keys
@@ -68,9 +67,7 @@ class Addresses:
         Raises:
             ConfigurationError: When it has no key.
         """
-        return Writer(
-            origin=self.settings.log_origin, key=self._key("writer", self.settings.writer_key), process=process
-        )
+        return build_writer(self.settings, process=process, held=lambda: _seeded(WRITER, self._secrets_of_stack()))
 
     def log_key(self) -> SigningKey:
         """Return the key that signs checkpoints.
@@ -78,7 +75,7 @@ class Addresses:
         Raises:
             ConfigurationError: When there is none.
         """
-        return self._key("log", self.settings.log_key)
+        return get_key(self.settings, LOG, held=lambda: _seeded(LOG, self._secrets_of_stack()))
 
     def trust(self) -> Trust:
         """Return whose signatures are believed: the keys of the settings, and the public halves of those held here.
@@ -95,10 +92,11 @@ class Addresses:
             origin=settings.log_origin,
             writers=joined(
                 parse_keys(settings.writer_vkeys, what="COMPLIANCE_WRITER_VKEYS"),
-                _own_key("writer", settings.writer_key, secrets),
+                find_key(settings, WRITER) or _seeded(WRITER, secrets),
             ),
             log_keys=joined(
-                parse_keys(settings.log_vkeys, what="COMPLIANCE_LOG_VKEYS"), _own_key("log", settings.log_key, secrets)
+                parse_keys(settings.log_vkeys, what="COMPLIANCE_LOG_VKEYS"),
+                find_key(settings, LOG) or _seeded(LOG, secrets),
             ),
         )
 
@@ -131,13 +129,6 @@ class Addresses:
             )
         return (PseudonymKey("embedded", self._stack().secrets.pseudonym),)
 
-    def _key(self, signer: str, given: SecretStr | None) -> SigningKey:
-        held = _own_key(signer, given, self._secrets_of_stack() if given is None else None)
-        if held is None:
-            variable = f"COMPLIANCE_{signer.upper()}_KEY"
-            raise ConfigurationError(f"set {variable}: a private key, or 40 random letters and digits or more")
-        return held
-
     def _secrets_of_stack(self) -> Secrets | None:
         """Return what the embedded stack keeps, None where MongoDB is elsewhere."""
         return None if self.settings.mongodb_uri is not None else self._stack().secrets
@@ -166,7 +157,5 @@ class Addresses:
         return endpoints
 
 
-def _own_key(signer: str, given: SecretStr | None, secrets: Secrets | None) -> SigningKey | None:
-    if given is not None:
-        return parse_own_key(given.get_secret_value(), signer=signer, what=f"COMPLIANCE_{signer.upper()}_KEY")
+def _seeded(signer: str, secrets: Secrets | None) -> SigningKey | None:
     return SigningKey.from_seed(signer, secrets.seed(signer)) if secrets is not None else None

@@ -1,5 +1,8 @@
 """Where keys come from: those of the settings are enough, and no server is looked for that nobody needs."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,25 @@ def test_where_mongodb_is_elsewhere_no_key_is_made_up(tmp_path: Path, stack: End
     assert (found.trust().writers, found.trust().log_keys) == ((), ())
     with pytest.raises(ConfigurationError, match="set COMPLIANCE_WRITER_KEY"):
         found.writer("test")
+
+
+def test_a_key_of_the_settings_goes_before_that_of_the_stack(tmp_path: Path, stack: Endpoints) -> None:
+    given = {"COMPLIANCE_WRITER_KEY": WRITER.skey, "COMPLIANCE_LOG_KEY": LOG.skey}
+    found, held = addresses(tmp_path, stack, **given), addresses(tmp_path, stack)
+
+    assert (found.writer("test").key, found.log_key()) == (WRITER, LOG)
+    assert held.writer("test").key.verifier in held.trust().writers
+    assert held.writer("test").key != WRITER
+
+
+def test_a_migration_without_a_key_says_which_setting_is_missing(tmp_path: Path) -> None:
+    environ = {"MONGODB_URI": ELSEWHERE, "PATH": os.defpath}
+    done = subprocess.run(
+        [sys.executable, "-m", "migrations"], env=environ, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("error: set COMPLIANCE_WRITER_KEY: ")
 
 
 def test_the_keys_of_a_running_stack_count_beside_those_of_the_settings(tmp_path: Path, stack: Endpoints) -> None:
