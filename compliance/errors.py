@@ -10,7 +10,8 @@
      │                       HALT     AppliedStepEdited
      │   of the audit log    HALT     InvalidProof, MalformedProof, AuditTampered, LogForked, LogRolledBack,
      │   of the audit log    HALT     CheckpointRefused
-     ├ MigrationError        HALT     IrreversibleMigration, StepFailed
+     ├ MigrationError        HALT     IrreversibleMigration, StepFailed, DependencyRefused, RevisionMissing,
+     │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
      ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
@@ -172,6 +173,36 @@ class IrreversibleMigration(MigrationError):
     """A script on the way down declares why it cannot be undone."""
 
     exit_code = ExitCode.USAGE
+
+
+class DependencyRefused(MigrationError):
+    """A script depends on one that is not there or not applied, or on itself by way of others."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
+
+
+class RevisionMissing(MigrationError):
+    """A script that was applied is no longer in the folder."""
+
+    exit_code = ExitCode.INTEGRITY
+
+
+class RevisionLate(MigrationError):
+    """A script is new, and one that depends on it was applied before."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
+
+
+class RevisionDuplicate(MigrationError):
+    """Two scripts of one folder have the same number and phase."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
+
+
+class FolderDiffers(MigrationError):
+    """A migrations folder is not what its ``migrations.sum`` says."""
+
+    exit_code = ExitCode.INTEGRITY
 
 
 class StepFailed(MigrationError):

@@ -70,6 +70,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     "migration_history": (),
     "migration_lease": (),
     "migration_steps": (),
+    "migration_sources": (),
     "declared_schema": (),
     "set_aside": (),
 }

@@ -126,7 +126,10 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         _allow(audit, AUDIT_LOG, "insert", *READ),
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),
         *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs")),
-        *(_allow(own, name, "insert") for name in ("migration_history", "migration_steps", "set_aside")),
+        *(
+            _allow(own, name, "insert")
+            for name in ("migration_history", "migration_steps", "migration_sources", "set_aside")
+        ),
         _allow(own, "declared_schema", "insert", "update", "remove"),
         _allow("admin", "", "viewRole"),
     ]

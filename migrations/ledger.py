@@ -3,27 +3,40 @@
 Document shape (``migration_history``)::
 
     {_id: ObjectId, revision: str, event: "started" | "applied" | "reverting" | "reverted", checksum: str, by: str,
-     at: date}
+     at: date, source?: str}
+    {_id: ObjectId, revision: str, event: "repaired", fault: "edited" | "missing", checksum: str, was: str,
+     reason: str, by: str, at: date, source?: str}
+
+Document shape (``migration_sources``), the text of every script that ever ran::
+
+    {_id: hexadecimal SHA-256 of the text, name: str, source: bin (zlib)}
 """
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 
+from bson import Binary
 from pymongo import ASCENDING
 
 from compliance.audit.entry import Cause
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
-from compliance.errors import LockHeld
+from compliance.errors import LockHeld, RevisionEdited, RevisionMissing
 from compliance.jobs.document import new_document
 from compliance.jobs.job import RequestId
 from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Run, heartbeat
 from compliance.mongo import Databases, Document, Session, driver_errors
+from migrations.discovery import read_script
+from migrations.past import Past, Trace, fold
+from migrations.revision import Code, Revision, parse_name
 
 HISTORY = "migration_history"
+SOURCES = "migration_sources"
 LEASE = "migration_lease"
 LEASE_ID = RequestId("migrations")
 
@@ -34,16 +47,13 @@ class History:
 
     databases: Databases
 
+    def past(self) -> Past:
+        """Return what became of every script."""
+        return fold(self.events())
+
     def applied(self) -> dict[str, str]:
         """Return the checksum of every applied revision by name; one that is half undone is not applied."""
-        return {name: event["checksum"] for name, event in self._last().items() if event["event"] == "applied"}
-
-    def begun(self) -> frozenset[str]:
-        """Return the name of every revision that left something to undo: applied, half applied or half undone."""
-        return frozenset(name for name, event in self._last().items() if event["event"] != "reverted")
-
-    def _last(self) -> dict[str, Document]:
-        return {event["revision"]: event for event in self.events()}
+        return self.past().applied
 
     def events(self) -> list[Document]:
         """Return every event, oldest first."""
@@ -53,6 +63,61 @@ class History:
     def add(self, event: Document, *, session: Session) -> None:
         """Add *event* in the transaction of *session*."""
         self.databases.compliance[HISTORY].insert_one(dict(event), session=session)
+
+    def keep(self, revision: Revision, *, session: Session) -> str:
+        """Keep the text of *revision* in the transaction of *session*; return the id under which it is.
+
+        What runs has its text in the history, so that ``down`` works when the folder is an older one.
+        """
+        id_ = sha256(revision.source).hexdigest()
+        sources = self.databases.compliance[SOURCES]
+        if sources.find_one({"_id": id_}, {"_id": 1}, session=session) is None:
+            sources.insert_one(
+                {"_id": id_, "name": revision.name, "source": Binary(zlib.compress(revision.source))}, session=session
+            )
+        return id_
+
+    def gone(self, past: Past, folder: Iterable[Revision]) -> tuple[Revision, ...]:
+        """Return the scripts that left something to undo and are not in *folder*, as they were when they ran."""
+        present = {revision.name for revision in folder}
+        return tuple(self.recall(past.traces[name]) for name in sorted(past.begun - present))
+
+    def recall(self, trace: Trace) -> Revision:
+        """Return a script from the text that is kept; one whose text is not kept can be named, but not run.
+
+        Raises:
+            RevisionEdited: When the text is not the one that ran.
+        """
+        with driver_errors():
+            kept = self.databases.compliance[SOURCES].find_one({"_id": trace.source}) if trace.source else None
+        if kept is None:
+            return _unkept(trace)
+        text = zlib.decompress(kept["source"])
+        if sha256(text).hexdigest() == trace.source:
+            revision = read_script(f"{trace.name}.py", text, place=f"{SOURCES}/{trace.source}")
+            if revision.checksum == trace.checksum:
+                return revision
+        raise RevisionEdited(f"{trace.name}: the text in {SOURCES} is not the one that was applied")
+
+
+def _unkept(trace: Trace) -> Revision:
+    def load() -> Code:
+        raise RevisionMissing(
+            f"{trace.name} is not in the folder, and the history does not hold its text; bring the script back"
+        )
+
+    name, number, phase = parse_name(f"{trace.name}.py")
+    return Revision(
+        name=name,
+        number=number,
+        phase=phase,
+        summary="",
+        checksum=trace.checksum,
+        irreversible=None,
+        depends_on=None,
+        source=b"",
+        load=load,
+    )
 
 
 @contextmanager

@@ -4,9 +4,9 @@ import ast
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from compliance.errors import MigrationError
 
@@ -26,15 +26,46 @@ class Phase(IntEnum):
     POST = 2
 
 
+class Name(NamedTuple):
+    """What the name of a script says."""
+
+    name: str
+    number: int
+    phase: Phase
+
+
+def parse_name(file_name: str) -> Name:
+    """Return what *file_name*, such as ``v001_pre_reviews.py``, says.
+
+    Raises:
+        MigrationError: When it does not fit.
+    """
+    named = FILE_NAME.fullmatch(file_name)
+    if named is None:
+        raise MigrationError(f"{file_name}: name migration scripts vNNN_<pre|data|post>_<slug>.py, in lower case")
+    return Name(file_name.removesuffix(".py"), int(named["number"]), Phase[named["phase"].upper()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """The two functions of a script that is loaded."""
+
+    up: Change
+    down: Change | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One script.
+    """One script, as its text says it; it is loaded when one of its functions is asked for.
 
     Attributes:
         name: The file name without its suffix, such as ``v004_data_subscription_type``.
         summary: The first line of its docstring.
         checksum: SHA-256 over its syntax tree: comments and formatting are free.
         irreversible: Why it cannot be undone, if so.
+        depends_on: Names of the scripts that must be applied before it; None leaves that to the numbers.
+        source: The bytes that were read, which are those that run.
+        load: Returns its functions; a script that cannot be loaded raises MigrationError.
     """
 
     name: str
@@ -42,13 +73,24 @@ class Revision:
     phase: Phase
     summary: str
     checksum: str
-    up: Change
-    down: Change | None
     irreversible: str | None
+    depends_on: tuple[str, ...] | None
+    source: bytes = field(repr=False)
+    load: Callable[[], Code] = field(repr=False)
+
+    @property
+    def up(self) -> Change:
+        """The way up."""
+        return self.load().up
+
+    @property
+    def down(self) -> Change | None:
+        """The way back; None where there is none."""
+        return None if self.irreversible else self.load().down
 
     @property
     def order(self) -> tuple[int, Phase, str]:
-        """Revisions run in the order of their number, then phase, then name."""
+        """Scripts that do not depend on each other run in the order of their number, then phase, then name."""
         return (self.number, self.phase, self.name)
 
     def matches(self, target: str) -> bool:
@@ -58,14 +100,17 @@ class Revision:
 
 
 def checksum(source: str) -> str:
-    """Return the SHA-256 over the syntax tree of *source*.
-
-    Fields that are empty are left out, so that a later Python with more of them computes the same.
+    """Return the ``digest`` of the syntax tree of *source*.
 
     Raises:
         MigrationError: When *source* is no Python.
     """
-    return hashlib.sha256(meaning(parse(source)).encode()).hexdigest()
+    return digest(parse(source))
+
+
+def digest(tree: ast.Module) -> str:
+    """Return the SHA-256 over the ``meaning`` of *tree*."""
+    return hashlib.sha256(meaning(tree).encode()).hexdigest()
 
 
 def parse(source: str) -> ast.Module:
@@ -81,10 +126,18 @@ def parse(source: str) -> ast.Module:
 
 
 def meaning(node: object) -> str:
-    """Return what is left of a syntax tree without comments, formatting, and fields that are empty."""
+    """Return what is left of a syntax tree without comments, formatting, and fields that are empty.
+
+    A later Python with more fields computes the same, as long as they are empty.
+    """
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
-        return f"{type(node).__name__}({', '.join(f'{name}={meaning(value)}' for name, value in fields)})"
+        # A folder of hundreds of scripts is read at every start, so this loop is worth its lines.
+        parts = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is not None and value != []:
+                parts.append(f"{name}={meaning(value)}")
+        return f"{type(node).__name__}({', '.join(parts)})"
     if isinstance(node, list):
-        return f"[{', '.join(meaning(element) for element in node)}]"
+        return f"[{', '.join([meaning(element) for element in node])}]"
     return repr(node)

@@ -15,12 +15,32 @@ from compliance.clock import Clock
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Session
 from compliance.roles import Grants
+from migrations.acceptance import accept, allow_late, require_reason
 from migrations.context import Context, Report
 from migrations.journal import Journal, open_journal, passage_of
 from migrations.ledger import History, lease
 from migrations.ops.foundation import is_complete, require_provisioned
-from migrations.plan import Direction, Plan, plan_down, plan_up
+from migrations.past import Mark
+from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
 from migrations.revision import Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Which of the pending revisions are to run.
+
+    Attributes:
+        target: Up to and with this one, as ``Revision.matches`` reads it.
+        only: This one alone.
+        allow_late: Full names of revisions that may run although one that depends on them is applied.
+    """
+
+    target: str | None = None
+    only: str | None = None
+    allow_late: tuple[str, ...] = ()
+
+
+ALL = Wish()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +68,18 @@ class Runner:
         """What was applied."""
         return History(self.databases)
 
-    def pending(self, target: str | None = None) -> tuple[Revision, ...]:
+    def scripts(self) -> Scripts:
+        """Return what there is to run, and what became of it."""
+        past = self.history.past()
+        return Scripts(folder=self.revisions, past=past, gone=self.history.gone(past, self.revisions))
+
+    def pending(self, wish: Wish = ALL) -> tuple[Revision, ...]:
         """Return what ``up`` would run."""
-        plan = plan_up(self.revisions, self.history.applied(), target)
+        plan = self._plan_up(wish)
         return (*self._incomplete(plan), *plan.revisions)
 
-    def up(self, target: str | None = None, *, dry_run: bool = False) -> tuple[Revision, ...]:
-        """Apply what is pending, up to and with *target*; return what was applied, or would be.
+    def up(self, target: str | None = None, *, wish: Wish = ALL, dry_run: bool = False) -> tuple[Revision, ...]:
+        """Apply what is pending, up to and with *target*, or as *wish* says; return what was applied, or would be.
 
         The foundation is among them, too, when it was applied before and something of it is missing or differs: a
         collection or an index that a later release declares, or that somebody dropped.
@@ -64,7 +89,10 @@ class Runner:
             LockHeld: When somebody else runs migrations.
             MigrationError: When folder and history do not fit, or a step fails; earlier steps stay applied.
         """
-        pending = self.pending(target)
+        wish = replace(wish, target=target) if target else wish
+        pending = self.pending(wish)
+        for revision in pending:
+            revision.load()  # what cannot be loaded refuses before anything is written
         if dry_run:
             return self._show(Plan(direction=Direction.UP, revisions=pending))
         for line in require_provisioned(self.databases, self.grants):
@@ -72,17 +100,21 @@ class Runner:
         if not pending:
             return ()
         with self._lease() as run:
-            plan = plan_up(self.revisions, self.history.applied(), target)
-            return (*self._complete(self._incomplete(plan), run), *self._run(plan, run))
+            plan = self._plan_up(wish)
+            done = self._complete(self._incomplete(plan), run)
+            allow_late(plan, wish.allow_late, run=run, actor=self.actor)
+            return (*done, *self._run(plan, run))
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
-        """Undo revisions until *target* is the last applied one; return what was undone, or would be.
+        """Undo revisions until *target* and what it depends on is left; return what was undone, or would be.
 
         Raises:
             LockHeld: When somebody else runs migrations.
             StepFailed: When a collection on the way holds documents; nothing was undone.
         """
-        plan = self._plan_down(target)
+        plan = plan_down(self.scripts(), target)
+        for revision in plan.revisions:
+            revision.load()
         if dry_run:
             return self._show(plan, drop_data=drop_data)
         if not plan.revisions:
@@ -90,13 +122,27 @@ class Runner:
         with self._lease() as run:
             quiet = replace(self, report=lambda _: None)
             quiet.down(target, dry_run=True, drop_data=drop_data)  # what would refuse half-way refuses now
-            return self._run(self._plan_down(target), run, drop_data=drop_data)
+            return self._run(plan_down(self.scripts(), target), run, drop_data=drop_data)
+
+    def accept(self, name: str, *, reason: str) -> str:
+        """Let the applied script *name* count as what the folder holds now; return what was accepted.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+            RejectedError: When the reason says nothing, or *name* is not applied.
+            RevisionMissing: When it is half applied.
+        """
+        why = require_reason(reason)
+        with self._lease() as run:
+            return accept(self.scripts(), name, reason=why, history=self.history, run=run, actor=self.actor)
+
+    def _plan_up(self, wish: Wish) -> Plan:
+        if wish.only:
+            return plan_only(self.scripts(), wish.only, allow_late=wish.allow_late)
+        return plan_up(self.scripts(), wish.target, allow_late=wish.allow_late)
 
     def _lease(self) -> AbstractContextManager[Run]:
         return lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
-
-    def _plan_down(self, target: str) -> Plan:
-        return plan_down(self.revisions, self.history.applied(), target, begun=self.history.begun())
 
     def _incomplete(self, plan: Plan) -> tuple[Revision, ...]:
         """Return the foundation where it is applied and not as it should be, else nothing."""
@@ -172,7 +218,8 @@ class Runner:
         )
 
         def effect(session: Session) -> Outcome:
-            self.history.add(recorded, session=session)
+            kept = {"source": self.history.keep(revision, session=session)} if event == Mark.STARTED else {}
+            self.history.add({**recorded, **kept}, session=session)
             return Outcome(entries=(entry,), checkpoint=checkpoint)
 
         run.commit(effect)

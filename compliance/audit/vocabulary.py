@@ -30,6 +30,8 @@ _OURS = {
     "migration.applied": "a revision is applied",
     "migration.reverting": "the way back of a revision begins",
     "migration.reverted": "a revision is undone",
+    "migration.repaired": "a person accepted that an applied script was edited, or is missing",
+    "migration.allowed_late": "a person let a script run after one that depends on it",
     "campaign.started": "the requests of a campaign are recorded",
     "health.checked": "checks ran",
     "audit.verified": "the log was verified",

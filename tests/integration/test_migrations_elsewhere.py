@@ -26,8 +26,9 @@ from waiting import wait_until
 from compliance.errors import (
     ConfigurationError,
     ExitCode,
-    MigrationError,
     RevisionEdited,
+    RevisionLate,
+    RevisionMissing,
 )
 from compliance.roles import Role
 from compliance.settings import MIGRATIONS
@@ -118,15 +119,15 @@ def add_late(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "words"),
+    ("direction", "change", "error", "words"),
     [
-        (edit, RevisionEdited, "v002_pre_core_indexes"),
-        (Path.unlink, MigrationError, "v002_pre_core_indexes"),
-        (add_late, MigrationError, "v003_pre_late"),
+        ("up", edit, RevisionEdited, "v002_pre_core_indexes"),
+        ("up", Path.unlink, RevisionMissing, "v002_pre_core_indexes"),
+        ("up", add_late, RevisionLate, "v003_pre_late"),
+        ("down", edit, RevisionEdited, "v002_pre_core_indexes"),
     ],
-    ids=["edited", "missing", "late"],
+    ids=["edited", "missing", "late", "edited, on the way down"],
 )
-@pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_folder_that_does_not_fit_the_history_is_refused(
     copied: Deployment, change: Callable[[Path], None], error: type[Exception], words: str, direction: str
 ) -> None:
@@ -308,9 +309,12 @@ def test_the_migrator_may_write_where_it_must_and_nowhere_else(deployment: Deplo
     event = {"revision": "v001", "event": "applied"}
 
     migrator.compliance["migration_history"].insert_one(event)
+    migrator.compliance["migration_sources"].insert_one({"_id": "1"})
     for attempt in (
         lambda: migrator.compliance["migration_history"].delete_many({}),
         lambda: migrator.compliance["migration_history"].update_many({}, {"$set": {"by": "x"}}),
+        lambda: migrator.compliance["migration_sources"].delete_many({}),
+        lambda: migrator.compliance["migration_sources"].update_many({}, {"$set": {"name": "x"}}),
         lambda: migrator.compliance["erasure_requests"].insert_one({}),
         lambda: migrator.compliance.drop_collection("migration_history"),
     ):

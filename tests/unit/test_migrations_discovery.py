@@ -1,10 +1,11 @@
 """Every file of a migrations folder is a script that can run, or an error that names it."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 
-from compliance.errors import MigrationError
+from compliance.errors import MigrationError, RevisionDuplicate
 from compliance.settings import MIGRATIONS
 from migrations.discovery import discover
 from migrations.revision import Phase, checksum
@@ -59,7 +60,7 @@ def test_two_scripts_of_one_number_and_phase_are_refused(folder: Path) -> None:
     script(folder, name="v001_pre_a.py")
     script(folder, name="v001_pre_b.py")
 
-    with pytest.raises(MigrationError, match="v001_pre_a and v001_pre_b have the same number and phase"):
+    with pytest.raises(RevisionDuplicate, match="v001_pre_a and v001_pre_b have the same number and phase; renumber"):
         discover(folder)
 
 
@@ -77,7 +78,11 @@ def test_two_scripts_of_one_number_and_phase_are_refused(folder: Path) -> None:
         ('"""never closed\n', "not valid Python: line 1"),
         ("x = (\n", "not valid Python: line 1"),
         ("a = 1\x00\n", "not valid Python"),
-        ("# ann@x.org\nraise RuntimeError('ann@x.org')\n" + GOOD, r"fails while it is loaded \(RuntimeError\)$"),
+        (GOOD.replace("down(ctx)", "back(ctx)") + '\nIRREVERSIBLE = "  "\n', 'IRREVERSIBLE = "why" as one literal'),
+        (GOOD.replace("down(ctx)", "back(ctx)") + '\nIRREVERSIBLE = "a".upper()\n', "as one literal text"),
+        (GOOD + '\nDEPENDS_ON = "v000_pre_a"\n', r"write DEPENDS_ON as a tuple of names: DEPENDS_ON = \("),
+        (GOOD + "\nDEPENDS_ON = (1,)\n", "write DEPENDS_ON as a tuple"),
+        (GOOD + "\nDEPENDS_ON = tuple('a')\n", "write DEPENDS_ON as a tuple"),
     ],
 )
 def test_a_script_that_cannot_run_is_refused_by_name(content: str, fault: str, folder: Path) -> None:
@@ -85,6 +90,53 @@ def test_a_script_that_cannot_run_is_refused_by_name(content: str, fault: str, f
 
     with pytest.raises(MigrationError, match=rf"^v001_pre_first\.py: .*{fault}"):
         discover(folder)
+
+
+def test_a_script_that_cannot_be_loaded_is_refused_by_name_when_it_is_to_run(folder: Path) -> None:
+    script(folder, GOOD + "raise RuntimeError('ann@x.org')\n")
+    (revision,) = discover(folder)
+
+    for _ in range(2):
+        with pytest.raises(MigrationError, match=r"^v001_pre_first\.py: fails while it is loaded \(RuntimeError\)$"):
+            revision.load()
+
+
+def test_the_text_of_its_functions_is_the_one_that_was_read(folder: Path) -> None:
+    script(folder)
+    (revision,) = discover(folder)
+    up = revision.up
+    script(folder, "# another\n" * 20)
+
+    assert inspect.getsource(up) == "def up(ctx):\n    pass\n"
+
+
+def test_what_was_read_runs_even_when_the_file_is_another_by_then(folder: Path) -> None:
+    script(folder, GOOD.replace("pass", "return 'read'", 1))
+    (revision,) = discover(folder)
+    script(folder, GOOD.replace("pass", "return 'written later'", 1))
+
+    assert revision.up(None) == "read"  # type: ignore[arg-type,func-returns-value]
+    assert revision.up is revision.up
+    assert revision.down is not None
+    assert b"return 'read'" in revision.source
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("", None),
+        ("DEPENDS_ON = ()", ()),
+        ('DEPENDS_ON = ("v001_pre_a",)', ("v001_pre_a",)),
+        ('DEPENDS_ON: tuple[str, ...] = ("v001_pre_b", "v001_pre_a")', ("v001_pre_b", "v001_pre_a")),
+        ('DEPENDS_ON = ["v001_pre_b", "v001_pre_b"]', ("v001_pre_b",)),
+        ('DEPENDS_ON = ()\nDEPENDS_ON = ("v001_pre_a",)', ("v001_pre_a",)),
+        ('OTHER = ("v001_pre_a",)', None),
+    ],
+)
+def test_a_script_says_what_it_depends_on(line: str, names: tuple[str, ...] | None, folder: Path) -> None:
+    script(folder, f"{GOOD}\n{line}\n", name="v002_pre_b.py")
+
+    assert [revision.depends_on for revision in discover(folder)] == [names]
 
 
 def test_a_script_that_is_not_utf_8_is_refused_by_name(folder: Path) -> None:
@@ -107,6 +159,11 @@ def test_a_script_that_is_not_utf_8_is_refused_by_name(folder: Path) -> None:
         ("from .re import x", r"\.re"),
         ("import collectionsx", "collectionsx"),
         ("def f():\n    import random", "random"),
+        ("class F:\n    async def f():\n        with f:\n            import random", "random"),
+        ("try:\n    pass\nexcept ImportError:\n    import random", "random"),
+        ("try:\n    pass\nfinally:\n    import random", "random"),
+        ("for _ in ():\n    pass\nelse:\n    import random", "random"),
+        ("match 1:\n    case 1:\n        import random", "random"),
     ],
 )
 def test_an_import_beyond_the_migration_interface_is_refused(line: str, module: str, folder: Path) -> None:

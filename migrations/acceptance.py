@@ -1,0 +1,112 @@
+"""What a person accepts against the rules: a script that comes late, one that was edited, one that is missing.
+
+Nothing is taken out of the history: it is told of what was accepted, and so is the audit log.
+"""
+
+from collections.abc import Collection, Sequence
+
+from compliance.audit.entry import Entry
+from compliance.errors import RejectedError, RevisionMissing
+from compliance.jobs.run import Outcome, Run
+from compliance.mongo import Document, Session
+from migrations.ledger import History
+from migrations.past import REPAIRED, Mark, Trace
+from migrations.plan import Plan, Scripts
+from migrations.revision import Revision
+
+SHORTEST_REASON = 10  # characters: "ok" is none
+LONGEST_REASON = 500
+
+
+def allow_late(plan: Plan, names: Collection[str], *, run: Run, actor: str) -> None:
+    """Record which revisions of *plan* are among the *names* that may come late."""
+    entries = tuple(
+        Entry(
+            event=f"{revision.name}#{run.job.fence}#late",
+            entity_type="migration",
+            entity_id=revision.name,
+            action="migration.allowed_late",
+            created_at=run.clock.now(),
+            performed_by=actor,
+            details={"checksum": revision.checksum},
+        )
+        for revision in plan.revisions
+        if revision.name in names
+    )
+    if entries:
+        run.commit(lambda _: Outcome(entries=entries))
+
+
+def require_reason(reason: str) -> str:
+    """Return *reason* without the spaces around it.
+
+    Raises:
+        RejectedError: When it says too little, or too much for an audit entry.
+    """
+    if not SHORTEST_REASON <= len(reason.strip()) <= LONGEST_REASON or "@" in reason:
+        raise RejectedError(
+            f"say in {SHORTEST_REASON} to {LONGEST_REASON} characters why, without names or "
+            "addresses of persons: the audit log keeps the reason"
+        )
+    return reason.strip()
+
+
+def accept(scripts: Scripts, name: str, *, reason: str, history: History, run: Run, actor: str) -> str:
+    """Record that the applied script *name* counts as what the folder holds now; return what was accepted.
+
+    Args:
+        scripts: Read under the lease of *run*.
+        name: The full name.
+        reason: As ``require_reason`` returns it.
+        history: Where the event is added.
+        run: The lease of migrations.
+        actor: Who accepts.
+
+    Returns:
+        ``edited`` or ``missing``; ``nothing`` when the folder fits the history.
+
+    Raises:
+        RevisionMissing: When the script is half applied: it is finished or undone first.
+        RejectedError: When it was never run.
+    """
+    trace = scripts.past.traces.get(name)
+    if trace is None or trace.mark is Mark.REVERTED:
+        raise RejectedError(f"{name} is not applied: only what is applied can be accepted; write its full name")
+    present = _find(scripts.folder, name)
+    if trace.mark is not Mark.APPLIED:
+        raise RevisionMissing(f"{name} is half applied; finish it with `up` or undo it with `down` first")
+    if present is None and not trace.is_missed:
+        _record(trace, None, reason=reason, history=history, run=run, actor=actor)
+        return "missing"
+    if present is not None and present.checksum != trace.checksum:
+        _record(trace, present, reason=reason, history=history, run=run, actor=actor)
+        return "edited"
+    return "nothing"
+
+
+def _find(revisions: Sequence[Revision], name: str) -> Revision | None:
+    return next((revision for revision in revisions if revision.name == name), None)
+
+
+def _record(trace: Trace, now: Revision | None, *, reason: str, history: History, run: Run, actor: str) -> None:
+    at = run.clock.now()
+    fault = "edited" if now else "missing"
+    sums = {"was": trace.checksum, "checksum": now.checksum if now else trace.checksum}
+    entry = Entry(
+        event=f"{trace.name}#{run.job.fence}#repaired",
+        entity_type="migration",
+        entity_id=trace.name,
+        action="migration.repaired",
+        created_at=at,
+        performed_by=actor,
+        details={"fault": fault, "reason": reason, **sums},
+    )
+
+    def effect(session: Session) -> Outcome:
+        event: Document = {"revision": trace.name, "event": REPAIRED, "fault": fault, "reason": reason, **sums}
+        if now:
+            event["source"] = history.keep(now, session=session)
+        history.add({**event, "by": actor, "at": at}, session=session)
+        return Outcome(entries=(entry,))
+
+    run.commit(effect)
