@@ -120,7 +120,7 @@ def _take(schedule: Schedule, standing: Standing, slot: datetime, services: Serv
         if not _move(schedule, standing, {"last_slot": slot}, services.databases, session=session):
             return None
         return submit(
-            schedule.kind, schedule.payload, request_id=request_id, origin=ORIGIN, services=services, session=session
+            schedule.kind, schedule.values, request_id=request_id, origin=ORIGIN, services=services, session=session
         )
 
     try:

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from compliance.errors import ConfigurationError, InvalidPayload
+from compliance.jobs.job import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 from worker.job import JobKind, parse
 from worker.slots import Cron, Every, Unit, When, check_expression, find_zone
 from worker.tasks import JOBS
@@ -55,6 +56,7 @@ class Schedule(_Model):
         description: Why, for people.
         task: The public name of a task, such as ``compliance.health.check``.
         payload: Its keyword arguments; ids only.
+        priority: 0 to 9; a higher one goes first.
         cron: Minute, hour, day of month, month and day of week, on the clocks of ``timezone``.
         every: A distance of time in one unit, such as ``{minutes: 15}``, instead of ``cron``.
         enabled: False lets its slots pass.
@@ -64,6 +66,7 @@ class Schedule(_Model):
     description: Annotated[str, StringConstraints(min_length=3, max_length=200)]
     task: Annotated[str, AfterValidator(_known_task)]
     payload: Annotated[dict[str, Any], Field(validate_default=True)] = {}
+    priority: Annotated[int, Field(strict=True, ge=0, le=HIGHEST_PRIORITY)] = DEFAULT_PRIORITY
     cron: Annotated[str, StringConstraints(max_length=100), AfterValidator(check_expression)] | None = None
     every: Annotated[dict[Unit, Count] | None, Field(min_length=1, max_length=1, validate_default=True)] = None
     timezone: Annotated[str, StringConstraints(pattern=ZONE), AfterValidator(_known_zone)] = "UTC"
@@ -91,6 +94,11 @@ class Schedule(_Model):
         if info.data.get("every") is not None:
             raise ValueError("belongs to cron; every counts from 1970-01-01 UTC")
         return zone
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is asked for: the payload, and how urgent it is."""
+        return {**self.payload, "priority": self.priority}
 
     @property
     def kind(self) -> JobKind:

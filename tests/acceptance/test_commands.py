@@ -69,6 +69,9 @@ def test_doctor_names_what_cannot_be_used_and_no_value(shared: System) -> None:
             "No such command",
         ),
         (("erasure", "request", "--dry-runn", "x"), {}, 2, "No such option"),
+        (("erasure", "request", "0" * 24, "--priority", "10"), {}, 2, "Input should be less than or equal to 9"),
+        (("erasure", "request", "0" * 24, "--deadline", "2026-05-01T12:00:00"), {}, 2, "deadline: Input should have"),
+        (("erasure", "request", "0" * 24, "--deadline", "tomorrow"), {}, 2, "deadline: Input should be a valid"),
         (("consent", "grant", str(ObjectId()), "marketing"), {}, 2, "type: String should match pattern"),
         (("import", "../etc", "--collection", "users"), {}, 2, "package: String should match pattern"),
         (("export",), {}, 2, "give either collection or subject_id"),
@@ -116,6 +119,16 @@ def test_migrations_that_are_pending_are_an_exit_code(system: System) -> None:
 
     assert [item["state"] for item in json.loads(shown)].count("pending") == 1
     system.compliance("migrate", "status", "--check")
+
+
+def test_an_erasure_is_as_urgent_as_it_was_asked_for(system: System) -> None:
+    ask = ("erasure", "request", str(system.seeded.subjects[0]), "--dry-run", "--json")
+    plain = json.loads(system.compliance(*ask))
+    urgent = json.loads(system.compliance(*ask, "--priority", "0", "--deadline", "2030-05-01T14:00:00+02:00"))
+
+    assert (plain["priority"], urgent["priority"]) == (5, 0)
+    assert plain["deadline"]["$date"] > plain["created_at"]["$date"]
+    assert urgent["deadline"] == {"$date": "2030-05-01T12:00:00Z"}
 
 
 def test_consent_export_import_and_holds_by_command(system: System) -> None:

@@ -81,6 +81,16 @@ def test_of_many_missed_slots_one_job_comes(deployment: Deployment) -> None:
     assert jobs(deployment) == [newest_slot(deployment)] == [job.request_id]
 
 
+@pytest.mark.parametrize(("changes", "priority"), [({}, 5), ({"priority": 0}, 0), ({"priority": 9}, 9)])
+def test_the_job_of_a_slot_is_as_urgent_as_its_schedule(
+    deployment: Deployment, changes: dict[str, Any], priority: int
+) -> None:
+    begin(deployment, schedule(**changes))
+    (job,) = request_due([schedule(**changes)], deployment.services())
+
+    assert job.terms.priority == priority
+
+
 def test_many_sweeps_at_once_record_one_job_per_slot(deployment: Deployment) -> None:
     listed = [schedule(name=f"beat-{number}") for number in range(4)]
     begin(deployment, *listed)

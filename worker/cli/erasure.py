@@ -12,6 +12,7 @@ from compliance.datamap.subject import parse_subject_id, to_text
 from compliance.erasure.holds import Holds
 from compliance.erasure.stage import REQUESTS
 from compliance.errors import UnknownName
+from compliance.jobs.job import HIGHEST_PRIORITY
 from compliance.mongo import driver_errors
 from worker.cli.person import SubjectArgument, other_names
 from worker.cli.runtime import (
@@ -44,6 +45,13 @@ def request(
     ctx: typer.Context,
     subject_id: SubjectArgument,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, erase nothing.")] = False,
+    priority: Annotated[
+        int | None, typer.Option(min=0, max=HIGHEST_PRIORITY, help="A higher one goes first; 5 where absent.")
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When it should be done, RFC 3339 with time zone; else in a calendar month."),
+    ] = None,
     wait: WaitOption = False,
     request_id: RequestIdOption = None,
     env: EnvOption = None,
@@ -52,9 +60,8 @@ def request(
     """Ask for the erasure of one person; a worker carries it out."""
     with runtime(ctx).services(profile=env) as services:
         parse_subject_id(subject_id, services.data_map)
-        job = enqueue(
-            services, "erasure.request", {"subject_id": subject_id, "dry_run": dry_run}, request_id=request_id
-        )
+        values = {"subject_id": subject_id, "dry_run": dry_run, "priority": priority, "deadline": deadline}
+        job = enqueue(services, "erasure.request", values, request_id=request_id)
         finish(wait_for(services, job) if wait else job, as_json=json)
 
 
