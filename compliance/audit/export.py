@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bson.raw_bson import RawBSONDocument
 
-from compliance.audit.checkpoint import Checkpoint, open_checkpoint
+from compliance.audit.checkpoint import Checkpoint
+from compliance.audit.head import signed_tree
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.merkle import leaf_hash
 from compliance.audit.pruned import find_boundary
@@ -18,7 +19,7 @@ from compliance.audit.stored import read_stored, stored_entries, stored_id
 from compliance.audit.tiles import WIDTH
 from compliance.audit.trust import Trust
 from compliance.audit.verification import Fault, Finding
-from compliance.errors import IntegrityError, InvalidPayload, TransientError, UnknownName
+from compliance.errors import IntegrityError, InvalidPayload, TransientError
 from compliance.mongo import Databases, driver_errors
 
 BATCH_ENTRIES = 1024
@@ -73,25 +74,11 @@ def export_log(
     write_segment(
         path,
         leaves=_leaves(databases, trust, tree, begin=begin, on_progress=on_progress),
-        checkpoint=seals.cosigned(log, tree.size) or b"",
+        checkpoint=seals.cosigned(log, tree.size, known=trust.witnesses) or b"",
         begin=begin,
         read=partial(seals.tile, log),
     )
     return Exported(begin=begin, checkpoint=tree)
-
-
-def signed_tree(seals: Seals, trust: Trust, log: str) -> Checkpoint:
-    """Return what was signed last of *log*, once its signature is known to be ours.
-
-    Raises:
-        UnknownName: When nothing of it is signed.
-        InvalidProof: When the checkpoint is not to be believed.
-    """
-    note = seals.checkpoint(log)
-    if note is None:
-        known = ", ".join(seals.logs()) or "none"
-        raise UnknownName(f"nothing is signed of a log of this name; known: {known}")
-    return open_checkpoint(note, policy=trust.policy(log)).checkpoint
 
 
 def _begin(boundary: int, begin: int | None, size: int) -> int:

@@ -89,6 +89,48 @@ def add_lines(note: bytes, lines: bytes) -> bytes:
     return longer
 
 
+def gather_lines(note: bytes, lines: Iterable[bytes], *, known: Iterable[Verifier] = ()) -> bytes:
+    """Return *note* with those of *lines* that others may have made for it; what is none is left out.
+
+    Without this, one line of junk among them would keep the note from being read.
+
+    Args:
+        note: A signed note.
+        lines: Signature lines, as they came.
+        known: Keys whose lines are verified; they come first.
+
+    Raises:
+        MalformedProof: When *note* is not a signed note.
+    """
+    text, own = parse_note(note)
+    verifiers, names = _by_name(known), {line.name for line in own}
+    verified, others = dict[SignatureLine, None](), dict[SignatureLine, None]()
+    for line in _lines_of(note, lines, skipped=len(own)):
+        verifier = verifiers.get((line.name, line.key_id))
+        if verifier is not None and _is_by(verifier, text, line):
+            verified[line] = None
+        elif verifier is None and line.name not in names and len(others) < MAX_SIGNATURES:
+            others[line] = None  # in the name of a signer of the note, it would have to verify
+    kept = [*verified, *others][: MAX_SIGNATURES - len(own)]
+    return note + "".join(map(str, kept)).encode()
+
+
+def _lines_of(note: bytes, lines: Iterable[bytes], *, skipped: int) -> Iterator[SignatureLine]:
+    for one in lines:
+        try:
+            yield from parse_note(add_lines(note, one))[1][skipped:]
+        except MalformedProof:
+            continue
+
+
+def _is_by(verifier: Verifier, text: str, line: SignatureLine) -> bool:
+    try:
+        verifier.verify(text.encode(), line.signature)
+    except InvalidProof:
+        return False
+    return True
+
+
 def parse_note(note: bytes) -> tuple[str, tuple[SignatureLine, ...]]:
     """Return the text and the signature lines of *note*; who signed is not verified, so trust neither.
 

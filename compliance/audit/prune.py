@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from compliance.audit.checkpoint import Checkpoint
 from compliance.audit.entry import Entry
-from compliance.audit.export import signed_tree
+from compliance.audit.head import signed_tree
 from compliance.audit.leaf import EPOCH, stored_bytes
 from compliance.audit.log import AuditLog
 from compliance.audit.merkle import prove_consistency, read_frontier, verify_consistency

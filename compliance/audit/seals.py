@@ -20,8 +20,10 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from compliance.audit.batch import ID_BYTES, Batch, from_document, to_document
+from compliance.audit.keys import Verifier
 from compliance.audit.log import LENIENT
 from compliance.audit.merkle import HASH_BYTES, NodeReader, root_of
+from compliance.audit.note import gather_lines
 from compliance.audit.tiles import WIDTH, Tile, nodes_in_tiles
 from compliance.errors import IntegrityError, MalformedProof, UnknownName
 from compliance.mongo import DUPLICATE_KEY, Databases, Document, Session, driver_errors
@@ -228,6 +230,12 @@ class Seals:
             found = self.databases.audit[CHECKPOINTS].find_one(query, {"_id": 1}, sort={"_id": DESCENDING})
         return int(found["_id"]["size"]) if found else 0
 
+    def last_checkpoints(self, log: str, count: int) -> list[bytes]:
+        """Return the signed notes of *log* with the greatest sizes, greatest first."""
+        with driver_errors():
+            found = self.databases.audit[CHECKPOINTS].find(_sizes(log), sort={"_id": DESCENDING}, limit=count)
+            return [bytes(document["note"]) for document in found]
+
     def checkpoints(self, log: str, *, above: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield size and signed note of the checkpoints of *log* above a size, smallest first."""
         with driver_errors():
@@ -252,14 +260,22 @@ class Seals:
             except DuplicateKeyError:
                 return
 
-    def cosigned(self, log: str, size: int) -> bytes | None:
-        """Return the checkpoint of *size* with all cosignatures that are kept, None where there is none."""
+    def cosigned(self, log: str, size: int, *, known: Iterable[Verifier] = ()) -> bytes | None:
+        """Return the checkpoint of *size* with the cosignatures that are kept, None where there is none.
+
+        Args:
+            log: The name of the log.
+            size: The size of a checkpoint.
+            known: Keys of witnesses: their lines are verified, and come first.
+        """
         note = self.checkpoint(log, size)
         if note is None:
             return None
+        query = {"_id": {"$gte": {"log": log, "size": size}, "$lt": {"log": log, "size": size + 1}}}
+        cosignatures = self.databases.audit.get_collection(COSIGNATURES, codec_options=LENIENT)
         with driver_errors():
-            found = self.databases.audit[COSIGNATURES].find({"_id.log": log, "_id.size": size})
-            return note + b"".join(bytes(document["lines"]) for document in found)
+            lines = (document.get("lines") for document in cosignatures.find(query, {"lines": 1}))
+            return gather_lines(note, (one for one in lines if isinstance(one, bytes)), known=known)
 
     def nodes(self, log: str, size: int) -> NodeReader:
         """Return a reader of the tree of the first *size* entries of *log*.

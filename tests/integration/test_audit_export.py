@@ -63,6 +63,26 @@ def test_cosignatures_are_exported_with_the_checkpoint(scene: ExportedLog) -> No
     assert scene.verify_files().is_ok
 
 
+def test_junk_among_the_cosignatures_keeps_nothing_from_being_exported(scene: ExportedLog) -> None:
+    line = "— witness.example/w AAAAAAAAAAAA\n".encode()
+    kept = scene.deployment.admin.audit["audit_cosignatures"]
+    for junk in (b"junk", "no bytes", f"— {scene.log} AAAAAAAAAAAA\n".encode()):
+        place = {"log": scene.log, "size": SIZE, "lines": junk}
+        kept.insert_one({"_id": place, "lines": junk}, bypass_document_validation=True)
+    scene.sealed.seals.add_cosignatures(scene.log, SIZE, line)
+    scene.sealed.seals.add_cosignatures(scene.log, SIZE + 1, line.replace(b"w A", b"v A"))
+
+    note = scene.sealed.seals.checkpoint(scene.log, SIZE) or b""
+    assert scene.sealed.seals.cosigned(scene.log, SIZE) == note + line
+    assert scene.sealed.seals.cosigned(scene.log, SIZE + 1) is None
+    scene.export()
+    assert scene.verify_files().is_ok
+    explained = scene.deployment.admin.audit.command(
+        "explain", {"find": "audit_cosignatures", "filter": {"_id": {"$gte": {"log": "x"}, "$lt": {"log": "y"}}}}
+    )
+    assert explained["executionStats"]["totalDocsExamined"] == 0
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [

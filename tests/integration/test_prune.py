@@ -149,6 +149,95 @@ def test_a_forged_record_excuses_nothing(scene: ExportedLog) -> None:
     assert sorted(kind for kind, _ in scene.sealed.findings()) == ["FORGED", "MISSING"]
 
 
+def claim(scene: ExportedLog, *, ago: timedelta = timedelta(), event: str | None = None, **details: Any) -> None:
+    """Write an entry of a pruning with the key of a writer, as none would."""
+    entry = an_entry(
+        scene.deployment,
+        event=event or str(ObjectId()),
+        entity_type="log",
+        entity_id=scene.log,
+        action=PRUNED,
+        created_at=scene.deployment.admin.server_time() - ago,
+        details={"begin": 0, "below": BELOW, "entries": BELOW, "root": root_below(scene, BELOW)} | details,
+    )
+    scene.entries.insert_many(signed(entry, writer=scene.deployment.addresses.writer("x")))
+
+
+def root_below(scene: ExportedLog, size: int) -> str:
+    return root_of(scene.sealed.seals.leaves(scene.log, 0, size)).hex()
+
+
+def test_a_record_counts_from_when_it_is_written(scene: ExportedLog) -> None:
+    claim(scene)
+    assert scene.boundary == BELOW
+
+    scene.seal(SIZE + 1)
+    assert scene.boundary == BELOW
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"root": ""},
+        {"root": "no root"},
+        {"root": "00" * 32},
+        {"below": BELOW - 1},
+        {"below": SIZE + 1},
+        {"below": 0},
+        {"below": "x"},
+        {"begin": 0, "below": None},
+    ],
+)
+def test_a_record_of_another_tree_excuses_nothing(scene: ExportedLog, details: dict[str, Any]) -> None:
+    claim(scene, **details)
+    scene.seal(SIZE + 1)
+    scene.entries.delete_one({"_id": scene.ids[3]})
+
+    assert scene.boundary == 0
+    assert scene.sealed.findings() == [("MISSING", f"entry {scene.ids[3]} ({scene.log} 3)")]
+
+
+def test_the_highest_record_that_counts_is_the_boundary(scene: ExportedLog) -> None:
+    claim(scene, below=256, root=root_below(scene, 256))
+    claim(scene, below=SIZE, root="00" * 32)
+
+    assert scene.boundary == 256
+
+
+def test_a_record_that_should_be_sealed_and_is_not_excuses_nothing(scene: ExportedLog) -> None:
+    claim(scene, ago=timedelta(minutes=9))
+    assert scene.boundary == BELOW
+    scene.entries.delete_one({"action": PRUNED})
+
+    claim(scene, ago=timedelta(minutes=20))
+
+    assert scene.boundary == 0
+
+
+def test_a_record_that_was_sealed_with_other_bytes_excuses_nothing(scene: ExportedLog) -> None:
+    """Somebody with the key of a writer signed another entry with the same id."""
+    claim(scene, ago=timedelta(minutes=20), event="one", below=256, root=root_below(scene, 256))
+    scene.seal(SIZE + 1)
+    assert scene.boundary == 256
+    scene.entries.delete_one({"action": PRUNED})
+
+    claim(scene, ago=timedelta(minutes=20), event="one")
+
+    assert scene.boundary == 0
+
+
+def test_neither_tiles_nor_checkpoints_of_a_stranger_move_the_boundary(scene: ExportedLog) -> None:
+    scene.prune()
+    audit = scene.deployment.admin.audit
+    audit["audit_tiles"].update_many({}, {"$set": {"hashes": bytes(8192)}})
+    audit["audit_checkpoints"].insert_one({"_id": {"log": scene.log, "size": SIZE + 7}, "note": b"junk"})
+
+    assert scene.boundary == BELOW
+    assert {kind for kind, _ in scene.sealed.findings()} == {"MODIFIED", "TRUNCATED"}
+    audit["audit_batches"].update_one({}, {"$set": {"leaves": bytes(32)}})
+    assert scene.boundary == 0
+
+
 def test_an_altered_record_excuses_nothing_more(scene: ExportedLog) -> None:
     scene.prune(below=256)
     scene.entries.update_one({"action": PRUNED}, {"$set": {"details.below": 512}})

@@ -12,6 +12,7 @@ from compliance.audit.note import (
     SignatureLine,
     add_lines,
     cosign_note,
+    gather_lines,
     open_note,
     parse_note,
     sign_note,
@@ -204,3 +205,48 @@ def test_only_signature_lines_are_added(lines: bytes) -> None:
         add_lines(NOTE, lines)
     with pytest.raises(MalformedProof):
         add_lines(b"not a note", LINE.encode())
+
+
+def line_of(key: SigningKey, *, text: str = TEXT) -> bytes:
+    """The line of a cosigner for the note, or for another one."""
+    note = sign_note(text, [PETERS_KEY])
+    return cosign_note(note, key, at=MOMENT).removeprefix(note)
+
+
+SECOND = SigningKey.from_seed("witness.example/w2", b"2" * 32, kind=KeyType.COSIGNATURE_V1)
+JUNK = [b"", b"junk", b"\xff", LINE.encode() + b"more", "— x AAAA\n".encode(), b"\n\n", "— a b c\n".encode()]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_is_left_out_of_what_was_gathered(junk: bytes) -> None:
+    good = line_of(WITNESS)
+
+    assert gather_lines(NOTE, [junk, good, junk]) == NOTE + good
+    assert gather_lines(NOTE, [junk]) == NOTE
+
+
+def test_a_line_in_the_name_of_a_signer_is_left_out() -> None:
+    forged = LINE.replace("x08go/ZJ", "x08go/ZK").encode()
+
+    assert gather_lines(NOTE, [forged, LINE.encode(), line_of(WITNESS)]) == NOTE + line_of(WITNESS)
+
+
+def test_lines_of_known_keys_are_verified_and_come_first() -> None:
+    wrong, right, unknown = line_of(WITNESS, text="another\n"), line_of(WITNESS), line_of(SECOND)
+    known = [WITNESS.verifier]
+
+    assert gather_lines(NOTE, [unknown, wrong, right], known=known) == NOTE + right + unknown
+    assert gather_lines(NOTE, [wrong], known=known) == NOTE
+    assert gather_lines(NOTE, [wrong]) == NOTE + wrong
+    assert signers(gather_lines(NOTE, [unknown, wrong, right], known=known), *known) == [WITNESS.verifier.name]
+
+
+def test_each_line_is_gathered_once_and_no_more_than_a_note_takes() -> None:
+    good = line_of(WITNESS)
+    many = [str(SignatureLine("w", number.to_bytes(4), b"x")).encode() for number in range(MAX_SIGNATURES + 5)]
+
+    assert gather_lines(NOTE, [good, good]) == NOTE + good
+    found = gather_lines(NOTE, [*many, good], known=[WITNESS.verifier])
+    assert len(parse_note(found)[1]) == MAX_SIGNATURES
+    assert signers(found, WITNESS.verifier, PETER) == ["PeterNeumann", WITNESS.verifier.name]
+    assert found.startswith(NOTE + good)

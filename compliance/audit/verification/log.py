@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 
 from compliance.audit.batch import MAX_LEAVES, Batch
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint
 from compliance.audit.leaf import EPOCH
-from compliance.audit.pruned import find_boundary
+from compliance.audit.pruned import Boundary
 from compliance.audit.seals import CLOCKS_APART, Seals
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Fault, Findings, Report
@@ -136,7 +135,7 @@ class _Verification:
             findings=self.findings,
             streams=streams,
             tally=self.tally,
-            find_boundary=partial(find_boundary, self.databases, log, self.trust),
+            find_boundary=Boundary(databases=self.databases, log=log, trust=self.trust).find,
             elsewhere=[known for known in against if known.origin == log],
         )
         check.begin(since if since is not None and since.origin == log else None)
