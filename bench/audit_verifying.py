@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 
 from bench.audit_writer import an_entry
 from bench.harness import Bench, Verdicts, open_bench, open_servers, seconds
-from compliance.audit.batch import MAX_LEAVES, Batch, to_document
+from compliance.audit.batch import MAX_LEAVES, Batch
 from compliance.audit.checkpoint import Checkpoint, sign_checkpoint
 from compliance.audit.entry import UNKNOWN_CAUSE
 from compliance.audit.leaf import entry_hash
-from compliance.audit.merkle import Frontier
+from compliance.audit.seals import Seals
+from compliance.audit.tiles import Edge, Tile
 from compliance.audit.trust import yearly
 from worker.embedded import Stack
 
@@ -26,9 +27,9 @@ FLAT = 1.2  # memory at ten times the entries
 def fill(bench: Bench, count: int) -> None:
     """Write and seal *count* entries, as writers and sealer would have."""
     audit, addresses = bench.admin.audit, bench.addresses
-    for name in ("audit_log", "audit_batches", "audit_checkpoints"):
+    for name in ("audit_log", "audit_batches", "audit_checkpoints", "audit_tiles"):
         audit[name].delete_many({})
-    writer, frontier, log = addresses.writer("bench"), Frontier(), ""
+    writer, edge, seals = addresses.writer("bench"), Edge(), Seals(bench.admin)
     for start in range(0, count, MAX_LEAVES):
         writer.begin()
         signed = (writer.sign(an_entry(), UNKNOWN_CAUSE)[0] for _ in range(min(MAX_LEAVES, count - start)))
@@ -36,14 +37,20 @@ def fill(bench: Bench, count: int) -> None:
         writer.commit()
         audit["audit_log"].insert_many(documents)
         leaves = tuple(map(entry_hash, documents))
-        frontier, log = frontier.extended(leaves), documents[0]["log"]
+        edge, tiles = edge.extended(leaves)
+        frontier, log = edge.frontier, documents[0]["log"]
         ids = tuple(document["_id"] for document in documents)
         now = datetime.now(UTC)
         batch = Batch(log=log, ids=ids, leaves=leaves, frontier=frontier, sealed_at=now, token=f"{start:020d}")
-        audit["audit_batches"].insert_one(to_document(batch))
+        insert(bench, batch, tiles)
         checkpoint = Checkpoint(origin=log, size=frontier.size, root=frontier.root)
         note = sign_checkpoint(checkpoint, [yearly(addresses.log_key(), log)])
-        audit["audit_checkpoints"].insert_one({"_id": {"log": log, "size": frontier.size}, "note": note})
+        seals.add_checkpoint(log, frontier.size, note)
+
+
+def insert(bench: Bench, batch: Batch, tiles: list[tuple[Tile, bytes]]) -> None:
+    """Insert *batch* and its full tiles."""
+    bench.admin.transact(lambda session: Seals(bench.admin).add_batch(batch, tiles, session=session))
 
 
 @contextmanager
