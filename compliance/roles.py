@@ -121,7 +121,7 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
 def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
     ddl = ("listCollections", "createCollection", "createIndex", "dropIndex", "collMod", "dropCollection")
     return [
-        _allow(app, "", "insert", "update", "remove", "bypassDocumentValidation", *ddl, *READ),
+        _allow(app, "", "insert", "update", "remove", "bypassDocumentValidation", "indexStats", *ddl, *READ),
         _allow(audit, "", "listCollections"),
         _allow(audit, AUDIT_LOG, "insert", *READ),
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),

@@ -143,6 +143,7 @@ class Settings(BaseSettings):
     home: Path | None = Field(None, alias="COMPLIANCE_HOME")
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
     migrations: Path = Field(MIGRATIONS, alias="COMPLIANCE_MIGRATIONS")
+    lint_off: str = Field("", alias="COMPLIANCE_LINT_OFF")
     data_map: Path = Field(DATA_MAP, alias="COMPLIANCE_DATA_MAP")
     schedules: Path = Field(SCHEDULES, alias="COMPLIANCE_SCHEDULES")
     anchors: Path | None = Field(None, alias="COMPLIANCE_ANCHORS")

@@ -5,6 +5,9 @@ Comes before everything else, so that no migration runs without a trail.
 
 from migrations.context import Context
 
+OWNER = "platform"
+REVIEWED_BY = "data protection"
+
 IRREVERSIBLE = "the audit log and the history of migrations are kept"
 
 

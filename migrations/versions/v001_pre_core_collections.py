@@ -4,6 +4,9 @@ from typing import Any
 
 from migrations.context import Context
 
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
 STRING, DATE, ID = {"bsonType": "string"}, {"bsonType": "date"}, {"bsonType": "objectId"}
 
 SCHEMAS: dict[str, dict[str, Any]] = {

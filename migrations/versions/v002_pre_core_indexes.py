@@ -2,6 +2,9 @@
 
 from migrations.context import Context
 
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
 INDEXES: tuple[tuple[str, str, list[tuple[str, int | str]], bool], ...] = (
     ("users", "ix_user_email", [("email", 1)], True),
     ("artists", "ix_artist_user_id", [("user_id", 1)], False),

@@ -5,6 +5,9 @@ from typing import Any
 
 from migrations.context import Context
 
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
 
 def up(ctx: Context) -> None:
     """Fill and normalise in batches; a genre that is no text sets its artist aside."""

@@ -2,6 +2,9 @@
 
 from migrations.context import Context
 
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
 
 def up(ctx: Context) -> None:
     """Fill in batches."""

@@ -4,6 +4,9 @@ from typing import Any
 
 from migrations.context import Context
 
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
 TYPES = ["FREE", "PREMIUM", "FAMILY", "STUDENT", "TRIAL"]
 STRING, DATE = {"bsonType": "string"}, {"bsonType": "date"}
 

@@ -2,6 +2,9 @@
 
 from migrations.context import Context
 
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
 INDEXES: tuple[tuple[str, str, list[tuple[str, int | str]], bool], ...] = (
     ("ai_content", "ix_ai_content_type_status", [("type", 1), ("status", 1)], False),
     ("security_events", "ix_security_event_type", [("event_type", 1), ("detected_at", 1)], False),

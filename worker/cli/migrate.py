@@ -10,10 +10,12 @@ from compliance.roles import Role
 from migrations.migrate import build_runner
 from migrations.revision import Revision
 from migrations.runner import Runner
+from worker.cli.lint import lint
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 from worker.services import Services
 
-app = typer.Typer(help="Apply, undo and list migrations.", epilog="Example: compliance migrate up --dry-run")
+app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
+app.command("lint", epilog="Example: compliance migrate lint --since origin/main --sarif lint.sarif")(lint)
 
 TargetArgument = Annotated[str, typer.Argument(help="Stop at this migration: 004, 004_pre, a full name; or zero.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Stop at this migration: 004, 004_pre or a full name.")]
