@@ -3,7 +3,7 @@
 ::
 
     ComplianceError
-     ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable
+     ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable, GateClosed
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch,
@@ -74,6 +74,10 @@ class LockHeld(TransientError):
 
 class LeaseLost(TransientError):
     """The fence moved on: another worker owns this job now, and nothing was committed."""
+
+
+class GateClosed(TransientError):
+    """A migration waits for a condition that does not hold yet; the next run looks again."""
 
 
 class AnchorUnavailable(TransientError):

@@ -132,6 +132,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         ),
         _allow(own, "declared_schema", "insert", "update", "remove"),
         _allow("admin", "", "viewRole"),
+        {"resource": {"cluster": True}, "actions": ["inprog"]},  # how far an index build is
     ]
 
 

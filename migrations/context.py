@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 
 from compliance.audit.entry import Detail, Entry
 from compliance.errors import AppliedStepEdited
-from compliance.health.declared import Keys
+from compliance.health.index_spec import Keys, Options
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Document, Session
 from compliance.roles import Grants
 from migrations.journal import Journal
+from migrations.ops.ddl import Patience
 from migrations.step import Kind, Step, digest
 
 Effect = Callable[[Session], Mapping[str, Detail] | None]
@@ -36,6 +38,7 @@ class Context:
         journal: What this passage through the script has carried out already.
         drop_data: Whether collections that hold documents may be dropped on the way down.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
+        patience: How long commands that take a lock are asked again.
     """
 
     databases: Databases
@@ -51,6 +54,7 @@ class Context:
     steps: int = 0
     commits: int = 0
     planned: set[str] = field(default_factory=set)
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def is_dry_run(self) -> bool:
@@ -75,17 +79,72 @@ class Context:
         """
         ops.collections.set_schema(self, name, schema, level)
 
+    def roll_out_validator(self, name: str, schema: Document, *, to: str = "strict") -> None:
+        """Give a collection another validator while the application writes: warn, count violators, moderate, strict.
+
+        Four steps; ``strict`` is refused while a document breaks it, and names them. The old validator is in force
+        until the new one is.
+
+        Args:
+            name: The collection.
+            schema: Its ``$jsonSchema``.
+            to: ``strict``, or ``moderate`` where documents that break it are to stay.
+        """
+        ops.validator.roll_out(self, name, schema, to=to)
+
     def drop_collection(self, name: str) -> None:
         """Drop the collection *name*; refused while it holds documents, unless data may be dropped."""
         ops.collections.drop(self, name)
 
-    def create_index(self, collection: str, name: str, keys: Keys, *, unique: bool = False) -> None:
-        """Create an index; for a unique one duplicates are looked for first and named."""
-        ops.indexes.create(self, collection, name, keys, unique=unique)
+    def create_index(
+        self,
+        collection: str,
+        name: str,
+        keys: Keys,
+        *,
+        unique: bool = False,
+        options: Options | None = None,
+        expires_because: str = "",
+    ) -> None:
+        """Create an index, once nothing is found that would make its build fail; wait for a build that runs.
 
-    def drop_index(self, collection: str, name: str) -> None:
-        """Drop an index if it is there."""
-        ops.indexes.drop(self, collection, name)
+        Args:
+            collection: Where; it is locked for moments only.
+            name: Its name.
+            keys: Fields with directions, ``text`` or ``2dsphere``.
+            unique: Refused where documents are duplicates, which are named; ``create_unique`` does it while
+                the application writes.
+            options: Others, by the server's names: ``partialFilterExpression``, ``sparse``, ``expireAfterSeconds``, ...
+            expires_because: The ground for ``expireAfterSeconds`` where the data map knows the collection.
+        """
+        ops.indexes.create(
+            self, collection, name, keys, unique=unique, options=options or {}, expires_because=expires_because
+        )
+
+    def create_unique(self, collection: str, name: str, keys: Keys, *, options: Options | None = None) -> None:
+        """Create a unique index while the application writes: build, refuse new duplicates, look again, make it unique.
+
+        Three steps; duplicates are named, and then nothing new is refused.
+        """
+        ops.unique.create(self, collection, name, keys, options or {})
+
+    def hide_index(self, collection: str, name: str) -> None:
+        """Hide an index from queries; it is kept up to date. The first half of dropping one."""
+        ops.hidden.hide(self, collection, name)
+
+    def unhide_index(self, collection: str, name: str) -> None:
+        """Show a hidden index to queries again: the way back of ``hide_index``."""
+        ops.hidden.unhide(self, collection, name)
+
+    def drop_index(self, collection: str, name: str, *, soaked: timedelta | None = None) -> None:
+        """Drop an index if it is there.
+
+        Args:
+            collection: Where.
+            name: Its name.
+            soaked: How long it must have been hidden; until then the run ends with exit code 75.
+        """
+        ops.indexes.drop(self, collection, name, soaked=soaked)
 
     def backfill(self, collection: str, *, where: Document, update: Document) -> None:
         """Update every document that matches *where* in fenced batches, until none does.
@@ -155,6 +214,18 @@ class Context:
             return found
 
         self._commit(details, transaction, checkpoint={} if self.script else None)
+
+    def check(self) -> None:
+        """Return if the run should go on: for work between two commits that takes long.
+
+        Raises:
+            LeaseLost: When somebody else runs migrations now, or this process is stopping.
+        """
+        self._run.check()
+
+    def sleep(self, duration: timedelta) -> None:
+        """Wait, under the lease."""
+        self._run.clock.sleep(duration)
 
     @property
     def _run(self) -> Run:

@@ -3,31 +3,45 @@
 Document shape (``declared_schema``)::
 
     {_id: "index:<collection>.<name>", collection: str, name: str, keys: [[field, direction]], unique: bool,
-     revision: str}
+     options?: str, hidden_since?: date, revision: str}
     {_id: "collection:<name>", collection: str, validator: object, level: str, revision: str}
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from bson import json_util
 
-from compliance.mongo import Databases, Document, driver_errors
+from compliance.health.index_spec import Keys, Options
+from compliance.mongo import CODEC, Databases, Document, driver_errors
 
 DECLARED = "declared_schema"
-Keys = Sequence[tuple[str, int | str]]
+_JSON = json_util.JSONOptions(tz_aware=True, tzinfo=CODEC.tzinfo)
 
 
-def index_document(collection: str, name: str, keys: Keys, *, unique: bool, revision: str) -> Document:
-    """Return the declaration of an index."""
+def index_id(collection: str, name: str) -> str:
+    """Return the id of the declaration of an index."""
+    return f"index:{collection}.{name}"
+
+
+def index_document(
+    collection: str, name: str, keys: Keys, *, unique: bool, revision: str, options: Options | None = None
+) -> Document:
+    """Return the declaration of an index; its options as text, for a filter among them starts with ``$``."""
     return {
-        "_id": f"index:{collection}.{name}",
+        "_id": index_id(collection, name),
         "collection": collection,
         "name": name,
         "keys": [list(key) for key in keys],
         "unique": unique,
+        **({"options": json_util.dumps(dict(options), sort_keys=True)} if options else {}),
         "revision": revision,
     }
+
+
+def declared_options(index: Document) -> dict[str, Any]:
+    """Return the options of a declared index by the server's names, ``unique`` among them."""
+    options: dict[str, Any] = json_util.loads(index.get("options", "{}"), json_options=_JSON)
+    return {"unique": index["unique"], **options}
 
 
 def collection_document(collection: str, validator: Document, *, level: str, revision: str) -> Document:

@@ -10,8 +10,12 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "ensure_foundation": (),
     "create_collection": ("name",),
     "set_schema": ("name",),
+    "roll_out_validator": ("name", "schema"),
     "drop_collection": ("name",),
     "create_index": ("collection", "name", "keys"),
+    "create_unique": ("collection", "name", "keys"),
+    "hide_index": ("collection", "name"),
+    "unhide_index": ("collection", "name"),
     "drop_index": ("collection", "name"),
     "backfill": ("collection",),
     "transform": ("collection",),
@@ -176,10 +180,12 @@ class Operation:
 
 def _kind_of_step(operation: Operation) -> Kind:
     match operation.name:
-        case "create_collection" | "create_index":
+        case "create_collection" | "create_index" | "create_unique":
             return Kind.EXPAND
         case "set_schema":
             return Kind.EXPAND if operation.value("level", "strict") != "strict" else Kind.CONTRACT
+        case "roll_out_validator":
+            return Kind.EXPAND if operation.value("to", "strict") != "strict" else Kind.CONTRACT
         case "drop_collection" | "drop_index":
             return Kind.CONTRACT
         case "backfill" | "transform":

@@ -3,15 +3,16 @@
 from typing import TYPE_CHECKING
 
 from compliance.errors import StepFailed
-from compliance.health.declared import DECLARED, collection_document
+from compliance.health.declared import DECLARED
 from compliance.mongo import Document, Session, driver_errors
+from migrations.ops.ddl import alter
+from migrations.ops.validator import REFUSE, STRICT, Rules, declare, enforce, options_of, refuse_violators, rules_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
     from migrations.context import Context
 
-STRICT, REFUSE = "strict", "error"
-SHOWN = 5
+NAMESPACE_NOT_FOUND = 26
 
 
 def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
@@ -19,7 +20,7 @@ def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
     step = ctx.begin(Kind.DDL, f"create collection {name} with a validator", name=name, schema=schema, level=level)
     if step is None:
         return
-    if _options(ctx, name) is not None:
+    if options_of(ctx, name) is not None:
         _change_schema(ctx, step, name, schema, level)
         return
     ctx.report(step.what)
@@ -30,7 +31,7 @@ def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
         ctx.databases.app.create_collection(
             name, validator={"$jsonSchema": schema}, validationLevel=level, validationAction=REFUSE
         )
-    _declare(ctx, step, name, schema, level, op="create_collection")
+    declare(ctx, step, name, schema, level, op="create_collection")
 
 
 def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
@@ -41,26 +42,23 @@ def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
 
 
 def _change_schema(ctx: "Context", step: Step, name: str, schema: Document, level: str) -> None:
-    options = _options(ctx, name)
+    options = options_of(ctx, name)
     if options is None:
         if ctx.is_dry_run and f"collection:{name}" in ctx.planned:
             ctx.report(f"change the validator of {name}")
             return
         raise StepFailed(f"collection {name} does not exist; create it first")
-    validator = {"$jsonSchema": schema}
-    if _rules(options) == (validator, level, REFUSE):
+    wanted = Rules(validator={"$jsonSchema": schema}, level=level, action=REFUSE)
+    if rules_of(options) == wanted:
         ctx.report(f"collection {name} is as declared")
     else:
         ctx.report(f"change the validator of {name} ({level})")
         if level == STRICT:
-            _verify(ctx, name, validator)
+            refuse_violators(ctx, name, {"$jsonSchema": schema})
         if not ctx.is_dry_run:
-            with driver_errors():
-                ctx.databases.app.command(
-                    "collMod", name, validator=validator, validationLevel=level, validationAction=REFUSE
-                )
+            enforce(ctx, name, wanted)
     if not ctx.is_dry_run:
-        _declare(ctx, step, name, schema, level, op="set_schema")
+        declare(ctx, step, name, schema, level, op="set_schema")
 
 
 def drop(ctx: "Context", name: str) -> None:
@@ -68,7 +66,7 @@ def drop(ctx: "Context", name: str) -> None:
     step = ctx.begin(Kind.DDL, f"drop collection {name}", name=name)
     if step is None:
         return
-    if _options(ctx, name) is None:
+    if options_of(ctx, name) is None:
         ctx.report(f"collection {name} is not there")
     else:
         with driver_errors():
@@ -77,47 +75,9 @@ def drop(ctx: "Context", name: str) -> None:
             raise StepFailed(f"collection {name} holds documents; export them, then use --drop-data to drop it")
         ctx.report(step.what)
         if not ctx.is_dry_run:
-            with driver_errors():
-                ctx.databases.app.drop_collection(name)
+            alter(ctx, "drop", name, allowed=(NAMESPACE_NOT_FOUND,))
     if not ctx.is_dry_run:
         _forget(ctx, step, name)
-
-
-def _verify(ctx: "Context", name: str, validator: Document) -> None:
-    """Refuse a validator that documents break already: under ``strict`` nobody could update them any more."""
-    with driver_errors():
-        found = ctx.databases.app[name].find({"$nor": [validator]}, {"_id": 1}).limit(SHOWN + 1)
-        ids = [str(document["_id"]) for document in found]
-    if not ids:
-        return
-    shown = f"{', '.join(ids[:SHOWN])}{' (and more)' if len(ids) > SHOWN else ''}"
-    if ctx.is_dry_run:  # an earlier script of the same run may correct them
-        ctx.report(f"documents of {name} that do not fit as they are: {shown}")
-        return
-    raise StepFailed(f"the new validator of {name} refuses documents that are there: {shown}; correct them first")
-
-
-def _options(ctx: "Context", name: str) -> Document | None:
-    with driver_errors():
-        found = list(ctx.databases.app.list_collections(filter={"name": name}))
-    return dict(found[0].get("options", {})) if found else None
-
-
-def _rules(options: Document) -> tuple[Document | None, str, str]:
-    return (
-        options.get("validator"),
-        options.get("validationLevel", STRICT),
-        options.get("validationAction", REFUSE),
-    )
-
-
-def _declare(ctx: "Context", step: Step, name: str, schema: Document, level: str, *, op: str) -> None:
-    document = collection_document(name, {"$jsonSchema": schema}, level=level, revision=ctx.revision)
-
-    def effect(session: Session) -> None:
-        ctx.databases.compliance[DECLARED].replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
-
-    ctx.finish(step, {"op": op, "collection": name}, effect)
 
 
 def _forget(ctx: "Context", step: Step, name: str) -> None:

@@ -1,95 +1,164 @@
-"""Create and drop indexes; look at what is there first, and name duplicates before a unique build."""
+"""Create and drop indexes: look first at what is there, and at what would make a build fail."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from compliance.errors import StepFailed
-from compliance.health.declared import DECLARED, Keys, index_document
-from compliance.mongo import Document, Session, driver_errors
-from migrations.step import Kind
+from compliance.health.declared import DECLARED, index_document, index_id
+from compliance.health.index_spec import OPTIONS, Keys, Options, conflicts, differences
+from compliance.health.observed import Observed, observed_indexes
+from compliance.mongo import Session
+from migrations.ops.build import build
+from migrations.ops.ddl import alter, wait_for_lock
+from migrations.ops.hidden import refuse_unsoaked
+from migrations.ops.preflight import (
+    MOST_INDEXES,
+    refuse_duplicates,
+    refuse_parallel_arrays,
+    report_expiring,
+)
+from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
     from migrations.context import Context
 
-SHOWN = 5
+INDEX_NOT_FOUND, NAMESPACE_NOT_FOUND = 27, 26
 
 
-def create(ctx: "Context", collection: str, name: str, keys: Keys, *, unique: bool) -> None:
+def create(
+    ctx: "Context", collection: str, name: str, keys: Keys, *, unique: bool, options: Options, expires_because: str
+) -> None:
     """Create the index unless it is there as declared."""
     what = f"{'unique ' if unique else ''}index {collection}.{name}"
-    step = ctx.begin(Kind.DDL, f"create {what}", collection=collection, name=name, keys=keys, unique=unique)
+    given = {"options": dict(options)} if options else {}
+    step = ctx.begin(Kind.DDL, f"create {what}", collection=collection, name=name, keys=keys, unique=unique, **given)
     if step is None:
         return
-    if _is_present(ctx, collection, name, keys, unique=unique):
-        ctx.report(f"index {collection}.{name} is there")
-    else:
-        ctx.report(step.what)
-        if unique:
-            _refuse_duplicates(ctx, collection, name, [field for field, _ in keys])
-        if not ctx.is_dry_run:
-            with driver_errors():
-                ctx.databases.app[collection].create_index(list(keys), name=name, unique=unique)
-    if ctx.is_dry_run:
-        return
-    document = index_document(collection, name, keys, unique=unique, revision=ctx.revision)
-
-    def effect(session: Session) -> None:
-        ctx.databases.compliance[DECLARED].replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
-
-    ctx.finish(step, {"op": "create_index", "collection": collection, "index": name}, effect)
+    refuse_options(ctx, collection, name, options, expires_because)
+    wanted = {**({"unique": True} if unique else {}), **options}
+    ensure(ctx, collection, name, keys, wanted, what=step.what)
+    if not ctx.is_dry_run:
+        because = {"expires_because": expires_because} if expires_because else {}
+        declare(ctx, step, collection, name, keys, options, unique=unique, details=because)
 
 
-def drop(ctx: "Context", collection: str, name: str) -> None:
-    """Drop the index if it is there."""
+def drop(ctx: "Context", collection: str, name: str, *, soaked: timedelta | None) -> None:
+    """Drop the index if it is there, and was hidden as long as *soaked*."""
     step = ctx.begin(Kind.DDL, f"drop index {collection}.{name}", collection=collection, name=name)
     if step is None:
         return
-    if name in _present(ctx, collection):
+    found = observed_indexes(ctx.databases.app, collection).get(name)
+    if found is None:
+        ctx.report(f"index {collection}.{name} is not there")
+    else:
+        if soaked is not None:
+            refuse_unsoaked(ctx, collection, name, found, soaked)
         ctx.report(step.what)
         if not ctx.is_dry_run:
-            with driver_errors():
-                ctx.databases.app[collection].drop_index(name)
-    else:
-        ctx.report(f"index {collection}.{name} is not there")
+            alter(ctx, "dropIndexes", collection, index=name, allowed=(INDEX_NOT_FOUND, NAMESPACE_NOT_FOUND))
     if ctx.is_dry_run:
         return
 
     def effect(session: Session) -> None:
-        ctx.databases.compliance[DECLARED].delete_one({"_id": f"index:{collection}.{name}"}, session=session)
+        ctx.databases.compliance[DECLARED].delete_one({"_id": index_id(collection, name)}, session=session)
 
     ctx.finish(step, {"op": "drop_index", "collection": collection, "index": name}, effect)
 
 
-def _present(ctx: "Context", collection: str) -> Document:
-    with driver_errors():
-        return dict(ctx.databases.app[collection].index_information())
+def refuse_options(ctx: "Context", collection: str, name: str, options: Options, expires_because: str) -> None:
+    """Look at the options of an index before anything else.
+
+    Raises:
+        StepFailed: For one that we do not know, or that lets documents about people expire without a reason.
+    """
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise StepFailed(
+            f"index {collection}.{name}: there is no option {', '.join(unknown)}; known: {', '.join(OPTIONS)}"
+        )
+    if "expireAfterSeconds" in options and collection in ctx.grants.erasable and not expires_because:
+        raise StepFailed(
+            f"index {collection}.{name} would delete documents about people, without an audit entry for any; say "
+            'which retention period it carries out: expires_because="..."'
+        )
 
 
-def _is_present(ctx: "Context", collection: str, name: str, keys: Keys, *, unique: bool) -> bool:
-    wanted = [tuple(key) for key in keys]
-    for other, found in _present(ctx, collection).items():
-        same_keys, same_name = [tuple(key) for key in found["key"]] == wanted, other == name
-        if same_keys and same_name and bool(found.get("unique")) == unique:
+def ensure(ctx: "Context", collection: str, name: str, keys: Keys, wanted: Options, *, what: str) -> None:
+    """Build the index unless it is there as *wanted*; wait for its build where one runs."""
+    present = observed_indexes(ctx.databases.app, collection)
+    if is_present(present, collection, name, keys, wanted):
+        if not present[name].is_building:
+            ctx.report(f"index {collection}.{name} is there")
+            return
+        ctx.report(f"index {collection}.{name} is being built already: wait for its end")
+    else:
+        ctx.report(what)
+        preflight(ctx, present, collection, name, keys, wanted)
+    if ctx.is_dry_run:
+        return
+    if present and not any(index.is_building for index in present.values()):
+        wait_for_lock(ctx, collection)
+    build(ctx, collection, name, keys, wanted)
+
+
+def is_present(present: dict[str, Observed], collection: str, name: str, keys: Keys, wanted: Options) -> bool:
+    """Whether the index is there, or being built.
+
+    Raises:
+        StepFailed: When its name is taken, or its keys are indexed under another.
+    """
+    if name in present:
+        differs_in = differences(keys, wanted, present[name].spec)
+        if not differs_in:
             return True
-        if same_name:
-            raise StepFailed(f"index {collection}.{name} is there with other keys or options; drop or rename it first")
-        if same_keys:
-            raise StepFailed(f"{collection} has an index on these keys under the name {other}; drop it first")
+        raise StepFailed(
+            f"index {collection}.{name} is there with another {' and '.join(differs_in)}; drop it first, or choose "
+            "another name"
+        )
+    for other, found in present.items():
+        if conflicts(keys, wanted, found.spec):
+            kind = "a text index, of which there can be one," if "_fts" in found.spec["key"] else "these keys indexed"
+            raise StepFailed(
+                f"{collection} has {kind} under the name {other}; declare that name instead of {name}, or drop it first"
+            )
     return False
 
 
-def _refuse_duplicates(ctx: "Context", collection: str, name: str, fields: list[str]) -> None:
-    some_ids = {"$firstN": {"input": "$_id", "n": SHOWN}}  # all of them could pass 16 MB
-    pipeline: list[Document] = [
-        {"$group": {"_id": {f"f{n}": f"${field}" for n, field in enumerate(fields)}, "ids": some_ids}},
-        {"$match": {"ids.1": {"$exists": True}}},
-        {"$limit": SHOWN + 1},
-    ]
-    with driver_errors():
-        groups = list(ctx.databases.app[collection].aggregate(pipeline, allowDiskUse=True))
-    if groups:
-        shown = "; ".join(", ".join(str(id_) for id_ in group["ids"]) for group in groups[:SHOWN])
-        more = " (and more)" if len(groups) > SHOWN else ""
+def preflight(
+    ctx: "Context", present: dict[str, Observed], collection: str, name: str, keys: Keys, wanted: Options
+) -> None:
+    """Look for everything that would make the build fail.
+
+    Raises:
+        StepFailed: With the way out.
+    """
+    if len(present) >= MOST_INDEXES:
         raise StepFailed(
-            f"{collection}.{name} cannot be unique: documents with the same {' and '.join(fields)} have the _id "
-            f"{shown}{more}; merge or correct them, then migrate again"
+            f"{collection} has {len(present)} indexes, and MongoDB allows {MOST_INDEXES}; drop one that nothing uses "
+            f"(db.{collection}.aggregate([{{$indexStats: {{}}}}])) before {name}"
         )
+    refuse_parallel_arrays(ctx, collection, name, keys)
+    if wanted.get("unique"):
+        refuse_duplicates(ctx, collection, name, keys, wanted)
+    if "expireAfterSeconds" in wanted:
+        report_expiring(ctx, collection, keys, wanted)
+
+
+def declare(
+    ctx: "Context",
+    step: Step,
+    collection: str,
+    name: str,
+    keys: Keys,
+    options: Options,
+    *,
+    unique: bool,
+    details: dict[str, str],
+) -> None:
+    """End *step*: the index is declared, so that health checks look for it."""
+    document = index_document(collection, name, keys, unique=unique, revision=ctx.revision, options=options)
+
+    def effect(session: Session) -> None:
+        ctx.databases.compliance[DECLARED].replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
+
+    ctx.finish(step, {"op": "create_index", "collection": collection, "index": name, **details}, effect)

@@ -36,7 +36,7 @@ def actions_on(role: Role, database: str, collection: str) -> set[str]:
     return {
         action
         for privilege in granted(role)
-        if privilege["resource"]["db"] == database and privilege["resource"]["collection"] in ("", collection)
+        if privilege["resource"].get("db") == database and privilege["resource"]["collection"] in ("", collection)
         for action in privilege["actions"]
     }
 
@@ -141,14 +141,15 @@ def test_the_worker_removes_only_what_an_erasure_may_and_finished_jobs() -> None
 
 @pytest.mark.parametrize("role", Role)
 def test_rights_on_our_own_database_are_rights_on_collections_that_exist(role: Role) -> None:
-    named = {found["resource"]["collection"] for found in granted(role) if found["resource"]["db"] == "app_compliance"}
+    ours = [found["resource"] for found in granted(role) if found["resource"].get("db") == "app_compliance"]
+    named = {resource["collection"] for resource in ours}
 
     assert named <= {"", *OWN}
 
 
 @pytest.mark.parametrize("role", Role)
 def test_every_right_names_its_database(role: Role) -> None:
-    names = {found["resource"]["db"] for found in granted(role)}
+    names = {found["resource"].get("db") for found in granted(role) if found["resource"] != {"cluster": True}}
 
     assert names <= {"app", "app_audit", "app_compliance", "admin", *(["local"] if role is Role.SEALER else [])}
     assert yaml.safe_load(yaml.safe_dump(granted(role))) == granted(role)
@@ -174,6 +175,12 @@ def test_what_the_server_merges_or_reorders_is_the_same_rights(role: Role) -> No
     ]
 
     assert rights(reversed(apart)) == rights(granted(role))
+
+
+def test_only_the_migrator_sees_more_of_the_cluster_than_its_databases_and_only_what_runs() -> None:
+    wide = {role: found["actions"] for role in Role for found in granted(role) if "cluster" in found["resource"]}
+
+    assert wide == {Role.MIGRATOR: ["inprog"]}
 
 
 def test_roles_of_two_applications_differ() -> None:

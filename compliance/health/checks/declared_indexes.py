@@ -1,12 +1,14 @@
-"""Every declared index is there, with its keys and its uniqueness; so are our own collections with theirs."""
+"""Every declared index is there, with its keys and options, and built; so are our own collections with theirs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from compliance.foundation import OWN, find_differences
 from compliance.health.check import CHECKS, Finding, Scope
-from compliance.health.declared import declared
-from compliance.mongo import Document, driver_errors
+from compliance.health.declared import declared, declared_options
+from compliance.health.index_spec import differences
+from compliance.health.observed import observed_indexes
+from compliance.mongo import Document
 
 
 def declared_indexes(scope: Scope) -> Finding:
@@ -14,9 +16,7 @@ def declared_indexes(scope: Scope) -> Finding:
     wanted = declared(scope.databases, "index")
     problems = []
     for index in wanted:
-        with driver_errors():
-            present = scope.databases.app[index["collection"]].index_information()
-        problem = _compare(index, present)
+        problem = _compare(index, observed_indexes(scope.databases.app, index["collection"]))
         if problem is not None:
             problems.append(f"{index['collection']}.{index['name']} {problem} (declared by {index['revision']})")
     problems += [
@@ -30,11 +30,23 @@ def _compare(index: Document, present: Mapping[str, Any]) -> str | None:
     found = present.get(index["name"])
     if found is None:
         return "is missing"
-    if [list(key) for key in found["key"]] != index["keys"]:
+    if found.is_building:
+        return "is still being built"
+    differs_in = differences([tuple(key) for key in index["keys"]], declared_options(index), found.spec)
+    if differs_in:
+        return _fault(differs_in[0], is_wanted=index["unique"])
+    is_hidden = bool(found.spec.get("hidden"))
+    if is_hidden != ("hidden_since" in index):
+        return "is hidden" if is_hidden else "is not hidden"
+    return None
+
+
+def _fault(option: str, *, is_wanted: bool) -> str:
+    if option == "key":
         return "has other keys"
-    if bool(found.get("unique")) != index["unique"]:
-        return "is not unique" if index["unique"] else "is unique"
-    return "is hidden" if found.get("hidden") else None
+    if option == "unique":
+        return "is not unique" if is_wanted else "is unique"
+    return f"has another {option}"
 
 
 CHECKS.add("declared_indexes", declared_indexes)

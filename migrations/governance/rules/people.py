@@ -166,6 +166,8 @@ def expires(case: Case) -> Iterator[Fault]:
 
 def _expiry(operation: Operation) -> bool:
     given: list[Any] = [operation.options, *operation.command[2].values()] if operation.name == "command" else []
+    if not operation.options.get("expires_because"):
+        given.append(operation.options.get("options"))
     given += [operation.options, *[inner for value in given if isinstance(value, list) for inner in value]]
     return any(isinstance(found, dict) and {TTL, "expire_after"} & found.keys() for found in given)
 
