@@ -32,6 +32,7 @@ from compliance.jobs.ledger import Ledger
 from compliance.jobs.run import Run, heartbeat
 from compliance.mongo import Databases, Document, Session, driver_errors
 from migrations.discovery import read_script
+from migrations.journal import STEPS
 from migrations.past import Past, Trace, fold
 from migrations.revision import Code, Revision, parse_name
 
@@ -59,6 +60,11 @@ class History:
         """Return every event, oldest first."""
         with driver_errors():
             return list(self.databases.compliance[HISTORY].find({}, sort={"_id": ASCENDING}))
+
+    def steps(self, name: str) -> list[Document]:
+        """Return the steps of the revision *name* that were carried out, in the order in which they were."""
+        with driver_errors():
+            return list(self.databases.compliance[STEPS].find({"revision": name}, sort=[("at", 1), ("_id", 1)]))
 
     def add(self, event: Document, *, session: Session) -> None:
         """Add *event* in the transaction of *session*."""

@@ -14,18 +14,28 @@ from compliance.roles import Grants, Role
 from compliance.settings import MIGRATIONS, Settings, load_settings
 from migrations.context import Report
 from migrations.discovery import discover
-from migrations.runner import Runner
+from migrations.runner import Runner, Wish
+from migrations.standing import standings
+from migrations.sums import check_sum
 
 PROCESS = "compliance-migrations"
 FOUNDATION = MIGRATIONS / "v000_pre_foundation.py"
+UNSUMMED = "warning: the migrations folder has no migrations.sum; write it with `compliance migrate sum` and commit it"
 
 
 def build_runner(settings: Settings, databases: Databases, *, actor: str, report: Report) -> Runner:
-    """Return a runner over the folder and the data map of *settings*."""
+    """Return a runner over the folder and the data map of *settings*.
+
+    Raises:
+        FolderDiffers: When the folder is not what its ``migrations.sum`` says; without the file a line says so.
+    """
     data_map = load_data_map(settings.data_map)
+    revisions = discover(settings.migrations, foundation=FOUNDATION)
+    if not check_sum(settings.migrations, revisions):
+        report(UNSUMMED)
     return Runner(
         databases=databases,
-        revisions=discover(settings.migrations, foundation=FOUNDATION),
+        revisions=revisions,
         grants=Grants(erasable=data_map.writable(), importable=data_map.imports),
         clock=SystemClock(),
         actor=actor,
@@ -41,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.down and not options.to:
         parser.error("--down needs --to TARGET, or --to zero")
+    if options.only and (options.to or options.down):
+        parser.error("--only goes without --to and --down")
     try:
         settings = load_settings(os.environ, profile=options.env)  # noqa: TID251 - a composition root
         uri = settings.uri_for(Role.MIGRATOR)
@@ -52,16 +64,28 @@ def main(arguments: Sequence[str]) -> int:
         with open_client(uri.get_secret_value(), app_name=PROCESS) as client:
             databases = Databases(client, settings.mongodb_database, writer)
             runner = build_runner(settings, databases, actor="cli", report=_report)
+            if options.list or options.check:
+                is_pending = _list(runner, shows=options.list)
+                return int(ExitCode.NOT_AS_IT_SHOULD_BE if options.check and is_pending else ExitCode.OK)
             if options.down:
                 done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
             else:
-                done = runner.up(options.to, dry_run=options.dry_run)
+                wish = Wish(target=options.to, only=options.only, allow_late=tuple(options.allow_late))
+                done = runner.up(wish=wish, dry_run=options.dry_run)
     except ComplianceError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
         return int(error.exit_code)
     verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
     print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
     return int(ExitCode.OK)
+
+
+def _list(runner: Runner, *, shows: bool) -> bool:
+    """Print the migrations if *shows*; return whether any is pending."""
+    if shows:
+        for standing in standings(runner.scripts()):
+            print(f"{standing.revision.name}  {standing.state}")  # noqa: T201 - the command's answer
+    return bool(runner.pending())
 
 
 def _report(line: str) -> None:
@@ -77,6 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--env", metavar="NAME", help="read NAME.env over the environment")
     parser.add_argument("--to", metavar="TARGET", help="stop at this migration: 004, 004_pre or a full name")
+    parser.add_argument("--only", metavar="NAME", help="apply this migration alone")
+    parser.add_argument(
+        "--allow-late",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="let this one run after one that depends on it",
+    )
+    parser.add_argument("--list", action="store_true", help="list every migration with its state, apply nothing")
+    parser.add_argument("--check", action="store_true", help="exit 3 when migrations are pending, apply nothing")
     parser.add_argument("--down", action="store_true", help="undo down to --to TARGET (or 'zero') instead")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, write nothing")
     parser.add_argument("--drop-data", action="store_true", help="with --down: drop collections that hold documents")

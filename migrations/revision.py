@@ -135,7 +135,9 @@ def meaning(node: object) -> str:
         parts = []
         for name in node._fields:
             value = getattr(node, name, None)
-            if value is not None and value != []:
+            if type(value) is str:
+                parts.append(f"{name}={value!r}")
+            elif value is not None and value != []:
                 parts.append(f"{name}={meaning(value)}")
         return f"{type(node).__name__}({', '.join(parts)})"
     if isinstance(node, list):

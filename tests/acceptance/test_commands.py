@@ -117,7 +117,7 @@ def test_migrations_that_are_pending_are_an_exit_code(system: System) -> None:
     system.compliance("migrate", "up", "--dry-run")
     system.compliance("migrate", "up")
 
-    assert [item["state"] for item in json.loads(shown)].count("pending") == 1
+    assert [item["state"] for item in json.loads(shown)["migrations"]].count("pending") == 1
     system.compliance("migrate", "status", "--check")
 
 

@@ -181,6 +181,21 @@ def test_the_command_applies_shows_and_undoes(empty: Deployment, tmp_path: Path)
     assert (down[0], down[1]) == (0, f"{len(NAMES) - 4} reverted\n")
 
 
+def test_the_command_lists_checks_and_applies_one(empty: Deployment, tmp_path: Path) -> None:
+    assert migrate_command(empty, tmp_path, "--check")[:2] == (3, "")
+    first = migrate_command(empty, tmp_path, "--only=000")
+    assert (first[0], first[1]) == (0, "1 applied\n")
+
+    code, out, _ = migrate_command(empty, tmp_path, "--list")
+    assert code == 0
+    assert out.splitlines()[:2] == [f"{NAMES[0]}  applied", f"{NAMES[1]}  pending"]
+
+    refused = migrate_command(empty, tmp_path, "--only=002")
+    assert (refused[0], refused[1]) == (3, "")
+    assert f"{NAMES[2]} depends on {NAMES[1]}, which is not applied" in refused[2]
+    assert migrate_command(empty, tmp_path, "--list", "--check")[0] == 3
+
+
 def test_the_command_reads_the_profile(empty: Deployment, tmp_path: Path) -> None:
     (tmp_path / "staging.env").write_text(f"MONGODB_DATABASE={empty.name}\n")
 
@@ -195,6 +210,7 @@ def test_the_command_refuses_with_the_exit_code_of_its_reason(empty: Deployment,
         (ExitCode.USAGE, ["--to=099"], {}),
         (ExitCode.USAGE, ["--down", "--to="], {}),
         (ExitCode.USAGE, ["--no-such-option"], {}),
+        (ExitCode.USAGE, ["--only=001", "--to=001"], {}),
         (ExitCode.CONFIGURATION, [], {"MONGODB_URI": "", "COMPLIANCE_MIGRATOR_URI": ""}),
         (ExitCode.CONFIGURATION, [], {"MONGODB_DATABASE": "a/b"}),
         (ExitCode.CONFIGURATION, [], {"COMPLIANCE_MIGRATOR_URI": empty.environ(tmp_path)["COMPLIANCE_AUDITOR_URI"]}),

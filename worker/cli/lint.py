@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from compliance.datamap.model import load_data_map
-from compliance.errors import ConfigurationError, ExitCode
+from compliance.errors import ConfigurationError, ExitCode, MigrationError
 from compliance.roles import Role
+from migrations.discovery import discover
 from migrations.governance import RULES, Violation
 from migrations.governance import lint as look
 from migrations.governance.document import explain
 from migrations.governance.sarif import to_sarif
 from migrations.linting import changed_since, parse_off, read_catalogue, read_folder
+from migrations.migrate import UNSUMMED
+from migrations.sums import check_sum
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 
 
@@ -42,6 +45,7 @@ def lint(
         return
     settings = runtime(ctx).load(env)
     scripts = read_folder(settings.migrations)
+    _compare_with_sum(settings.migrations)
     files = None if since is None else changed_since(settings.migrations, since)
     catalogue = None
     if live:
@@ -58,6 +62,15 @@ def lint(
         _write_sarif(sarif, found, settings.migrations)
     count = sum(files is None or script.file in files for script in scripts)
     _show(found, count, as_json=json)
+
+
+def _compare_with_sum(folder: Path) -> None:
+    try:
+        revisions = discover(folder)
+    except MigrationError:
+        return  # what is wrong with a script is for the rules to say
+    if not check_sum(folder, revisions):
+        sys.stderr.write(f"{UNSUMMED}\n")
 
 
 def _list_rules(*, as_json: bool) -> None:

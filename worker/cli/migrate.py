@@ -5,20 +5,31 @@ from typing import Annotated
 
 import typer
 
-from compliance.errors import ExitCode
-from compliance.roles import Role
-from migrations.migrate import build_runner
+from compliance.errors import ComplianceError, ExitCode
 from migrations.revision import Revision
-from migrations.runner import Runner
+from migrations.runner import Wish
+from migrations.standing import standings
 from worker.cli.lint import lint
-from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
-from worker.services import Services
+from worker.cli.migrate_folder import heads, new, sum_
+from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
+from worker.cli.runtime import EnvOption, JsonOption, show_json
 
 app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
 app.command("lint", epilog="Example: compliance migrate lint --since origin/main --sarif lint.sarif")(lint)
+app.command("list", epilog="Example: compliance migrate list --json")(list_)
+app.command("show", epilog="Example: compliance migrate show 004_post")(show)
+app.command("history", epilog="Example: compliance migrate history --json")(history)
+app.command("heads", epilog="Example: compliance migrate heads")(heads)
+app.command("new", epilog="Example: compliance migrate new subscription_type --phase data")(new)
+app.command("sum", epilog="Example: compliance migrate sum")(sum_)
 
 TargetArgument = Annotated[str, typer.Argument(help="Stop at this migration: 004, 004_pre, a full name; or zero.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Stop at this migration: 004, 004_pre or a full name.")]
+OnlyOption = Annotated[str | None, typer.Option("--only", metavar="NAME", help="Apply this migration alone.")]
+LateOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-late", metavar="NAME", help="Let this one run after one that depends on it; audited."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, write nothing.")]
 
 
@@ -26,13 +37,18 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would b
 def up(
     ctx: typer.Context,
     to: ToOption = None,
+    only: OnlyOption = None,
+    allow_late: LateOption = None,
     dry_run: DryRunOption = False,
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Apply what is pending, in order."""
-    with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
-        done = _runner(services).up(to, dry_run=dry_run)
+    if to and only:
+        raise typer.BadParameter("goes without --to", param_hint="--only")
+    with open_runner(ctx, env) as runner:
+        wish = Wish(target=to, only=only, allow_late=tuple(allow_late or ()))
+        done = runner.up(wish=wish, dry_run=dry_run)
     _show("to apply" if dry_run else "applied", done, as_json=json)
 
 
@@ -45,9 +61,9 @@ def down(
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Undo migrations until TARGET is the last applied one."""
-    with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
-        done = _runner(services).down(target, dry_run=dry_run, drop_data=drop_data)
+    """Undo migrations until TARGET, and what it depends on, is left."""
+    with open_runner(ctx, env) as runner:
+        done = runner.down(target, dry_run=dry_run, drop_data=drop_data)
     _show("to undo" if dry_run else "undone", done, as_json=json)
 
 
@@ -58,28 +74,42 @@ def status(
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List every migration and whether it is applied."""
-    with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
-        runner = _runner(services)
-        pending = {revision.name for revision in runner.pending()}
-        rows = [
-            (revision.name, "pending" if revision.name in pending else "applied", revision.summary)
-            for revision in runner.revisions
-        ]
+    """List every migration with its state, and what `up` would refuse."""
+    with open_runner(ctx, env) as runner:
+        found = standings(runner.scripts())
+        refusal: ComplianceError | None = None
+        pending: tuple[Revision, ...] = ()
+        try:
+            pending = runner.pending()
+        except ComplianceError as error:
+            refusal = error
     if json:
-        show_json([{"name": name, "state": state, "summary": summary} for name, state, summary in rows])
+        listed = [describe(standing) for standing in found]
+        refused = {"code": type(refusal).__name__, "message": str(refusal)} if refusal else None
+        show_json({"pending": [one.name for one in pending], "refused": refused, "migrations": listed})
     else:
-        show_table(("migration", "state", "what it does"), rows, empty="the migrations folder is empty")
+        show_standings(found)
+    if refusal:
+        raise refusal
     if check and pending:
         raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
 
 
-def _runner(services: Services) -> Runner:
-    return build_runner(services.settings, services.databases, actor="cli", report=_report)
-
-
-def _report(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+@app.command(epilog="Example: compliance migrate repair --accept v004_pre_x --reason renamed-by-hand")
+def repair(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Option("--accept", metavar="NAME", help="An applied migration, edited or missing.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the audit log keeps it.")],
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Accept that an applied migration was edited, or is missing; the audit log tells of it."""
+    with open_runner(ctx, env) as runner:
+        accepted = runner.accept(name, reason=reason)
+    if json:
+        show_json({"name": name, "accepted": accepted})
+    else:
+        sys.stdout.write(f"accepted: {name} is {accepted}\n" if accepted != "nothing" else "nothing to accept\n")
 
 
 def _show(verb: str, done: tuple[Revision, ...], *, as_json: bool) -> None:
