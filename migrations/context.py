@@ -15,6 +15,8 @@ from migrations.journal import Journal
 from migrations.ops.ddl import Patience
 from migrations.step import Kind, Step, digest
 
+__all__ = ["Context", "Effect", "Report", "Transform", "timedelta"]  # a script may not import datetime
+
 Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
 
@@ -161,6 +163,31 @@ class Context:
         each document is changed once.
         """
         ops.data.transform(self, collection, where, fields, function)
+
+    def partition(self, collection: str, *, field: str, every: str) -> None:
+        """Share documents out among time buckets such as ``analytics_2026_11``; a view ``<collection>_all`` shows all.
+
+        Two steps. New documents go into *collection* as before, until it is applied again.
+
+        Args:
+            collection: Of documents that are written once, such as events.
+            field: Holds the date; a document without one stays.
+            every: ``day``, ``month`` or ``year``.
+        """
+        scheme = ops.partition.make_scheme(collection, field=field, every=every)
+        ops.partition.apply(self, scheme)
+
+    def merge_partitions(self, collection: str) -> None:
+        """Bring the documents of all buckets back: the way back of ``partition``."""
+        ops.partition.merge(self, collection)
+
+    def drop_buckets(self, collection: str, *, keep: int) -> None:
+        """Drop all buckets but the present one and the *keep* before it; refused where a legal hold is in one."""
+        ops.partition.drop(self, collection, keep=keep)
+
+    def shard_collection(self, collection: str, keys: Keys) -> None:
+        """Shard a collection on a sharded cluster; refused elsewhere with the reason."""
+        ops.partition.shard(self, collection, keys)
 
     def begin(self, kind: Kind, what: str, **arguments: Any) -> Step | None:
         """Number the next step of the script; return None when an earlier run has carried it out.

@@ -136,6 +136,20 @@ class Runner:
         with self._lease() as run:
             return accept(self.scripts(), name, reason=why, history=self.history, run=run, actor=self.actor)
 
+    def perform(self, name: str, change: Callable[[Context], None], *, dry_run: bool = False) -> None:
+        """Carry out *change* outside of any script: under the lease, as *name* in the audit log, not in the history.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+        """
+        if dry_run:
+            change(self._hands(name, None))
+            return
+        for line in require_provisioned(self.databases, self.grants):
+            self.report(f"created or corrected {line}")
+        with self._lease() as run:
+            change(self._hands(name, run))
+
     def _plan_up(self, wish: Wish) -> Plan:
         if wish.only:
             return plan_only(self.scripts(), wish.only, allow_late=wish.allow_late)
@@ -181,6 +195,17 @@ class Runner:
         events = (event for event in self.history.events() if event["revision"] == revision.name)
         passage = passage_of(events, begin) or event_id
         return open_journal(self.databases, revision=revision.name, passage=passage)
+
+    def _hands(self, name: str, run: Run | None) -> Context:
+        return Context(
+            databases=self.databases,
+            revision=name,
+            actor=self.actor,
+            grants=self.grants,
+            report=self.report,
+            run=run,
+            batch_docs=self.batch_docs,
+        )
 
     def _context(self, direction: Direction, revision: Revision, run: Run | None, *, drop_data: bool) -> Context:
         return Context(

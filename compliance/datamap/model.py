@@ -7,21 +7,32 @@ person, and for every collection the rules: which documents, and what becomes of
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from bson import json_util
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
+from compliance.datamap.buckets import Every, buckets_between
 from compliance.errors import ConfigurationError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$")]
 Path_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\[\])?(\.[A-Za-z_][A-Za-z0-9_]*(\[\])?)*$")]
 FieldPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
+MOST_BUCKETS = 400
 _OPTIONS = json_util.JSONOptions(tz_aware=True, tzinfo=UTC)
 _CANONICAL = json_util.JSONOptions(json_mode=json_util.JSONMode.CANONICAL)
 
@@ -33,6 +44,7 @@ def _from_extended_json(value: Any) -> Any:
         raise ValueError('expected a value in Extended JSON, such as {$oid: "..."} or {$date: "..."}') from None
 
 
+Day = Annotated[date, PlainSerializer(str)]
 Literal_ = Annotated[Any, BeforeValidator(_from_extended_json)]
 
 
@@ -141,6 +153,31 @@ class History(_Model):
     id_path: Path_
 
 
+class Buckets(_Model):
+    """Time buckets of a collection: its rules hold for each of them, and the worker gets rights on each.
+
+    Attributes:
+        every: How long one is.
+        since: A day in the first one.
+        until: A day in the last one; rights are given by name, so the last one is named before it is there.
+    """
+
+    every: Every
+    since: Day
+    until: Day
+
+    def named(self, collection: str) -> Iterator[str]:
+        """Yield the name of every bucket of *collection*."""
+        return (bucket.name for bucket in buckets_between(collection, self.every, self.since, self.until))
+
+    @model_validator(mode="after")
+    def _are_some(self) -> "Buckets":
+        days = {Every.DAY: 1, Every.MONTH: 28, Every.YEAR: 365}[self.every]
+        if not 0 <= (self.until - self.since).days <= MOST_BUCKETS * days:
+            raise ValueError(f"until must not be before since, nor more than {MOST_BUCKETS} buckets after it")
+        return self
+
+
 class Recipient(_Model):
     """A system outside this database that holds the same people and must be told (GDPR Art. 19)."""
 
@@ -154,6 +191,7 @@ class DataMap(_Model):
     apiVersion: Literal["datamap/v1"]  # noqa: N815 - the name in the file
     subject: Subject
     collections: dict[Name, tuple[Rule, ...]]
+    buckets: dict[Name, Buckets] = {}
     history: History | None = None
     consent_types: tuple[Name, ...] = ()
     imports: tuple[Name, ...] = ()
@@ -169,6 +207,34 @@ class DataMap(_Model):
     def root_key(self) -> Key:
         """The key by which requests name a person."""
         return self.subject.keys[self.subject.key]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gives_buckets_their_rules(cls, given: Any) -> Any:
+        """Let the rules of a collection hold for its buckets, right behind it: documents move from it to them."""
+        declared = given.get("buckets") if isinstance(given, dict) else None
+        if not isinstance(declared, dict) or not isinstance(given.get("collections"), dict):
+            return given
+        try:
+            buckets = {name: Buckets.model_validate(found) for name, found in declared.items()}
+        except ValidationError:  # the field says it with its place
+            return given
+        collections: dict[str, Any] = {}
+        for name, rules in given["collections"].items():
+            collections[name] = rules
+            for bucket in buckets[name].named(name) if name in buckets else ():
+                collections[bucket] = given["collections"].get(bucket, rules)
+        return {**given, "collections": collections}
+
+    @model_validator(mode="after")
+    def _keeps_hold_of_what_moves(self) -> "DataMap":
+        for name in self.buckets:
+            if name not in self.collections:
+                raise ValueError(f"buckets.{name} is not a collection of the map")
+        for collection, rule in self.rules():
+            if rule.locate.of in self.buckets:
+                raise ValueError(f"{collection}: locate.of {rule.locate.of} is in buckets, so its documents move")
+        return self
 
     def rules(self) -> Iterator[tuple[str, Rule]]:
         """Yield each collection with each of its rules."""

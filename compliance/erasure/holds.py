@@ -47,6 +47,15 @@ class Holds:
                 "release it with `compliance erasure release` or wait, then send a new request"
             )
 
+    def held(self, *, now: datetime) -> list[SubjectId]:
+        """Return everybody with an active hold, by the ids under which the holds were placed."""
+        with driver_errors():
+            return list(
+                self.databases.compliance[HOLDS].distinct(
+                    "subject_id", {"released_at": None, "$or": [{"until": None}, {"until": {"$gt": now}}]}
+                )
+            )
+
     def place(
         self, subject_id: SubjectId, case_id: str, *, until: datetime | None, now: datetime, actor: str, log: AuditLog
     ) -> None:

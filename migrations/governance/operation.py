@@ -17,6 +17,10 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "hide_index": ("collection", "name"),
     "unhide_index": ("collection", "name"),
     "drop_index": ("collection", "name"),
+    "partition": ("collection",),
+    "merge_partitions": ("collection",),
+    "drop_buckets": ("collection",),
+    "shard_collection": ("collection", "keys"),
     "backfill": ("collection",),
     "transform": ("collection",),
 }
@@ -186,9 +190,9 @@ def _kind_of_step(operation: Operation) -> Kind:
             return Kind.EXPAND if operation.value("level", "strict") != "strict" else Kind.CONTRACT
         case "roll_out_validator":
             return Kind.EXPAND if operation.value("to", "strict") != "strict" else Kind.CONTRACT
-        case "drop_collection" | "drop_index":
+        case "drop_collection" | "drop_index" | "drop_buckets":
             return Kind.CONTRACT
-        case "backfill" | "transform":
+        case "backfill" | "transform" | "partition" | "merge_partitions":
             return Kind.DATA
     return Kind.OTHER
 

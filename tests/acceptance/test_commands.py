@@ -171,7 +171,7 @@ def test_an_altered_entry_is_an_exit_code_and_named(system: System) -> None:
 
 def test_every_group_has_help_with_an_example(shared: System) -> None:
     groups = ("up", "demo", "watcher", "doctor", "export", "import", "erasure", "consent", "migrate", "audit", "health")
-    for group in (*groups, "jobs", "schedule", "datamap"):
+    for group in (*groups, "jobs", "partition", "schedule", "datamap"):
         assert "Usage: compliance" in shared.compliance(group, "--help")
 
 

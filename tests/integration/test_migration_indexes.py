@@ -4,12 +4,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
 from deployment import Deployment
 from faults import Died, mortal
+from migrated import write_scripts
 from pymongo.errors import DuplicateKeyError
 from stepping import declaration, dry, problems, stepping
 from waiting import wait_until
@@ -418,3 +420,54 @@ def test_a_hidden_index_that_somebody_showed_soaks_anew(empty: Deployment) -> No
         ctx.hide_index("things", "ix_n")
         with pytest.raises(GateClosed):
             ctx.drop_index("things", "ix_n", soaked=timedelta(days=1))
+
+
+SOAKING = {
+    "v001_pre_hide.py": '''
+        """Hide an index."""
+
+
+        def up(ctx):
+            """Hide."""
+            ctx.hide_index("things", "ix_n")
+
+
+        def down(ctx):
+            """Show."""
+            ctx.unhide_index("things", "ix_n")
+    ''',
+    "v002_post_drop.py": '''
+        """Drop it when nobody missed it."""
+
+        from migrations.context import timedelta
+
+
+        def up(ctx):
+            """Drop."""
+            ctx.drop_index("things", "ix_n", soaked=timedelta(days=1))
+
+
+        def down(ctx):
+            """Build it again."""
+            ctx.create_index("things", "ix_n", [("n", 1)])
+    ''',
+}
+
+
+def test_a_script_waits_until_its_index_has_soaked_and_goes_on_then(empty: Deployment, tmp_path: Path) -> None:
+    admin = empty.admin
+    admin.app["things"].create_index("n", name="ix_n")
+    deployment = empty.with_settings(migrations=write_scripts(tmp_path / "scripts", SOAKING))
+
+    deployment.runner().up(dry_run=True)
+    for _ in range(2):
+        with pytest.raises(GateClosed, match="migrate again in"):
+            deployment.runner().up()
+    assert specs(admin)["ix_n"]["hidden"] is True
+    long_ago = admin.server_time() - timedelta(days=1)
+    admin.compliance["declared_schema"].update_one({"name": "ix_n"}, {"$set": {"hidden_since": long_ago}})
+    deployment.runner().up()
+
+    assert set(specs(admin)) == {"_id_"}
+    deployment.runner().down("zero")
+    assert specs(admin)["ix_n"] == {"v": 2, "key": {"n": 1}, "name": "ix_n"}

@@ -2,7 +2,20 @@
 
 import typer
 
-from worker.cli import audit, consent, datamap, doctor, erasure, health, jobs, migrate, schedule, stack, transfer
+from worker.cli import (
+    audit,
+    consent,
+    datamap,
+    doctor,
+    erasure,
+    health,
+    jobs,
+    migrate,
+    partition,
+    schedule,
+    stack,
+    transfer,
+)
 from worker.cli.runtime import Runtime
 
 __all__ = ["Runtime", "build_cli"]
@@ -32,6 +45,7 @@ def build_cli() -> typer.Typer:
     app.command("import", epilog="Example: compliance import export-1 --collection tracks --wait")(transfer.import_)
     for name, group in {
         "migrate": migrate.app,
+        "partition": partition.app,
         "erasure": erasure.app,
         "consent": consent.app,
         "audit": audit.app,

@@ -1,0 +1,39 @@
+"""The routing view: the collection and all of its buckets, as one to read."""
+
+from typing import TYPE_CHECKING
+
+from compliance.errors import StepFailed
+from compliance.mongo import Document, driver_errors
+from migrations.ops.ddl import alter
+from migrations.ops.partition.scheme import Scheme
+
+if TYPE_CHECKING:
+    from migrations.context import Context
+
+NAMESPACE_NOT_FOUND = 26
+
+
+def route(ctx: "Context", scheme: Scheme, buckets: list[str]) -> None:
+    """Let the view show the collection and *buckets*.
+
+    The collection is read before the buckets, and documents only move from it to them: a reader without a snapshot can
+    see a document twice while it moves, and never misses one.
+
+    Raises:
+        StepFailed: When a collection has the name of the view.
+    """
+    pipeline: list[Document] = [{"$unionWith": {"coll": name}} for name in buckets]
+    with driver_errors():
+        found = list(ctx.databases.app.list_collections(filter={"name": scheme.view}))
+    if not found:
+        with driver_errors():
+            ctx.databases.app.create_collection(scheme.view, viewOn=scheme.collection, pipeline=pipeline)
+    elif found[0]["type"] != "view":
+        raise StepFailed(f"{scheme.view} is a collection; rename it: the view over the buckets has this name")
+    elif found[0]["options"]["pipeline"] != pipeline:
+        alter(ctx, "collMod", scheme.view, viewOn=scheme.collection, pipeline=pipeline)
+
+
+def remove(ctx: "Context", scheme: Scheme) -> None:
+    """Drop the view, if it is there."""
+    alter(ctx, "drop", scheme.view, allowed=(NAMESPACE_NOT_FOUND,))
