@@ -16,7 +16,7 @@ import structlog
 from compliance.audit.incident import Incident, Kind, find_begin, record_all
 from compliance.errors import AuditTampered, ComplianceError
 from compliance.mongo import Databases
-from worker.telemetry import metrics, report_error
+from worker.telemetry import Level, metrics, report_error
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 REMEMBERED = 1000
 QUIET = timedelta(hours=1)  # a state that was not found for longer has ended: found again, it is another episode
+EXPECTED = {Kind.PRUNED}  # somebody knows of it, or nobody does
 LOSING = {Kind.DELETED, Kind.DROPPED, Kind.RENAMED, Kind.REPLACED}
 
 
@@ -84,7 +85,10 @@ def _remember(known: dict[str, T], new: dict[str, T]) -> None:
 def _tell(incident: Incident, number: int) -> None:
     """Tell of *number* incidents of one kind, *incident* being the first."""
     metrics.INCIDENTS.inc(incident.kind.value, by=number)
-    log.critical("audit.incident", kind=incident.kind.value, what=incident.sentence, incidents=number)
+    is_expected = incident.kind in EXPECTED
+    say = log.warning if is_expected else log.critical
+    say("audit.incident", kind=incident.kind.value, what=incident.sentence, incidents=number)
     others = f" (and {number - 1} more)" if number > 1 else ""
     error = AuditTampered(f"{incident.kind}: {incident.sentence}{others}; see audit_incidents")
-    report_error(error, kind=f"audit.incident/{incident.kind}", request_id="none", level="fatal")
+    level: Level = "error" if is_expected else "fatal"
+    report_error(error, kind=f"audit.incident/{incident.kind}", request_id="none", level=level)

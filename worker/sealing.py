@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from bson.raw_bson import RawBSONDocument
 from pymongo.change_stream import ChangeStream
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from compliance.audit.batch import MAX_LEAVES
 from compliance.audit.guard import Guard
@@ -18,14 +18,14 @@ from compliance.audit.keys import SigningKey
 from compliance.audit.sealer import Sealer
 from compliance.audit.seals import Seals
 from compliance.audit.stored import RAW
-from compliance.errors import IntegrityError
+from compliance.errors import ComplianceError, IntegrityError
 from compliance.roles import AUDIT_LOG
 from worker.addresses import Addresses
 from worker.alarm import Alarm
 from worker.anchors import AnchorLoop, load_anchors
 from worker.services import Services
-from worker.telemetry import metrics
-from worker.tokens import HISTORY_LOST
+from worker.telemetry import metrics, report_error
+from worker.tokens import UNUSABLE, is_to_come
 
 log = structlog.get_logger(__name__)
 
@@ -95,16 +95,31 @@ class Sealing:
             self._follow(should_stop)
         except IntegrityError as error:
             self._report(Kind.FORK.value, str(error))
-            self.on_read()  # the process lives; a restart would not help
-            self.services.clock.sleep(PAUSE)
+            self._pause()
+        except (ComplianceError, PyMongoError):
+            raise
+        except Exception as error:
+            log.exception("seal.failed")
+            report_error(error, kind="seal", request_id="none")
+            self._pause()
+
+    def _pause(self) -> None:
+        self.on_read()  # the process lives; a restart would not help
+        self.services.clock.sleep(PAUSE)
 
     def _follow(self, should_stop: Callable[[], bool]) -> None:
         sealer = self._sealer()
         token = sealer.open()
+        if token is not None and is_to_come(token, self.services.databases.server_time()):
+            ahead = (
+                "the last batch names a moment of the oplog that is to come; what is in the log is sealed as it is now"
+            )
+            self._report(Kind.WATCH_LOST.value, ahead)
+            token = None
         try:
             self._seal(sealer, token, should_stop)
         except OperationFailure as error:
-            if error.code not in HISTORY_LOST:
+            if error.code not in UNUSABLE:
                 raise
             lost = "the oplog no longer reaches back to the last seal; what is in the log is sealed as it is now"
             self._report(Kind.WATCH_LOST.value, lost)
@@ -156,7 +171,7 @@ class Sealing:
 
     def _report(self, kind: str, what: str) -> None:
         at = self.services.clock.now()
-        self.alarm(Incident(kind=Kind(kind), what=what, at=at, event=what))
+        self.alarm(Incident(kind=Kind(kind), what=what, at=at))
 
 
 def _token(found: Mapping[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ What is an incident: ``compliance/audit/tamper.py``.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from pymongo.change_stream import ChangeStream
@@ -15,9 +15,8 @@ from compliance.audit.incident import Incident, Kind
 from compliance.audit.log import LENIENT
 from compliance.audit.tamper import MAX_TRANSACTION, STAGES, Event, find_incidents, transaction_of
 from compliance.mongo import Document
-from compliance.settings import CLOCKS_APART
 from worker.lookout import Lookout, Place
-from worker.tokens import HISTORY_LOST
+from worker.tokens import UNUSABLE, is_to_come
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +24,6 @@ AUDIT = "audit"
 BATCH_EVENTS = 200
 AWAIT_MS = 100
 IDLE_SAVE = timedelta(seconds=10)
-UNUSABLE = (*HISTORY_LOST, 260, 9, 15, 40647, 40649, 50793, 50811)  # all but the first: a token that no server wrote
-_TIME = slice(2, 10)  # of the hexadecimal digits of a token: seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class TamperWatch:
     def follow(self) -> None:
         """Follow until asked to stop, or until the stream ends because the database was dropped."""
         token = min(self.lookout.places(), key=_moment, default=None)
-        if token is not None and _is_to_come(token, self.lookout.services.databases.server_time()):
+        if token is not None and is_to_come(_moment(token), self.lookout.services.databases.server_time()):
             self._give_up(token)  # the server would wait for that time, and show nothing before
             return
         try:
@@ -118,14 +115,6 @@ class TamperWatch:
 def _moment(token: Place) -> str:
     """Return what tokens of one deployment are ordered by: the hexadecimal digits begin with the time."""
     return str(token.get("_data", ""))
-
-
-def _is_to_come(token: Place, now: datetime) -> bool:
-    try:
-        seconds = int(_moment(token)[_TIME], 16)
-    except ValueError:
-        return False  # the server says so, too
-    return seconds > (now + CLOCKS_APART).timestamp()
 
 
 def _belongs(change: Event, group: Sequence[Event]) -> bool:

@@ -116,12 +116,12 @@ def find_faults(arrivals: Iterable[Arrival], trust: Trust) -> list[str | None]:
 
 @dataclass(slots=True)
 class Streams:
-    """How far each stream has come, of those that came lately."""
+    """How far each stream has come, of those of which something came for the first time lately."""
 
     _last: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def is_known(self, arrival: Arrival) -> bool:
-        """Whether anything of the stream of *arrival* came before."""
+        """Whether anything of the stream of *arrival* came for the first time here."""
         return arrival.place in self._last
 
     def doubtful(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
@@ -129,14 +129,14 @@ class Streams:
         last: dict[tuple[str, str], int] = {}
         found = []
         for arrival in arrivals:
-            before = last.get(arrival.place, self._last.get(arrival.place))
-            if before is None or arrival.seq <= before:
+            known = self._last.get(arrival.place)
+            if known is None or arrival.seq <= max(known, last.get(arrival.place, 0)):
                 found.append(arrival)
-            last[arrival.place] = max(arrival.seq, before or 0)
+            last[arrival.place] = max(arrival.seq, last.get(arrival.place, 0))
         return found
 
     def add(self, arrival: Arrival) -> None:
-        """Note that *arrival* came."""
+        """Note that *arrival* came for the first time: so does whatever follows it in its stream."""
         self._last[arrival.place] = max(arrival.seq, self._last.get(arrival.place, 0))
 
     def forget(self) -> bool:

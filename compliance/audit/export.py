@@ -9,7 +9,7 @@ from pathlib import Path
 from bson.raw_bson import RawBSONDocument
 
 from compliance.audit.checkpoint import Checkpoint
-from compliance.audit.head import signed_tree
+from compliance.audit.head import present_log, signed_tree
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.merkle import leaf_hash
 from compliance.audit.pruned import find_boundary
@@ -68,7 +68,7 @@ def export_log(
         IntegrityError: When an entry is not as it was sealed; nothing is written then.
     """
     seals = Seals(databases)
-    log = log if log is not None else seals.present_log()
+    log = log if log is not None else present_log(seals, trust)
     tree = signed_tree(seals, trust, log)
     begin = _begin(find_boundary(databases, log, trust), begin, tree.size)
     write_segment(

@@ -1,6 +1,10 @@
-"""What was signed last of a log, once its signature is known to be ours."""
+"""What was signed last, once its signature is known to be ours."""
 
-from compliance.audit.checkpoint import Checkpoint, open_checkpoint
+from contextlib import suppress
+from datetime import datetime
+
+from compliance.audit.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from compliance.audit.note import parse_note
 from compliance.audit.seals import Seals
 from compliance.audit.trust import Trust
 from compliance.errors import InvalidProof, UnknownName
@@ -30,3 +34,31 @@ def find_head(seals: Seals, trust: Trust, log: str) -> Checkpoint | None:
         except InvalidProof:
             continue
     return None
+
+
+def find_note(seals: Seals, trust: Trust, *, before: datetime | None = None) -> bytes | None:
+    """Return the signed note of what was sealed last, of all logs of ours; None where nothing was.
+
+    Args:
+        seals: What is sealed.
+        trust: Whose signatures count; a checkpoint of somebody else is passed by.
+        before: Where given, what was sealed since then is left out.
+    """
+    for log, size in seals.ends(before):
+        note = seals.checkpoint(log, size)
+        with suppress(InvalidProof):
+            trust.open(note or b"")
+            return note
+    return None
+
+
+def present_log(seals: Seals, trust: Trust) -> str:
+    """Return the name of the log that was sealed last: that of the present year.
+
+    Raises:
+        UnknownName: When nothing is signed yet.
+    """
+    note = find_note(seals, trust)
+    if note is None:
+        raise UnknownName("nothing is sealed yet; the watcher seals the log")
+    return parse_checkpoint(parse_note(note)[0]).origin

@@ -30,6 +30,7 @@ class Kind(StrEnum):
 
     MODIFIED = "MODIFIED"
     DELETED = "DELETED"
+    PRUNED = "PRUNED"
     DROPPED = "DROPPED"
     RENAMED = "RENAMED"
     CREATED = "CREATED"

@@ -285,8 +285,8 @@ class Sealer:
             fresh = self._unsealed(log, tip, arrivals)
             if sealed is not None:
                 fresh = (arrival for arrival in arrivals if arrival.id not in sealed)
-            tip.pending += [Leaf(arrival.id, arrival.hash) for arrival in fresh]
-            for arrival in arrivals:
+            for arrival in list(fresh):
+                tip.pending.append(Leaf(arrival.id, arrival.hash))
                 self._streams.add(arrival)
         if self._streams.forget():
             for tip in self._tips.values():

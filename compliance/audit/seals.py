@@ -10,6 +10,7 @@ Document shapes::
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +31,7 @@ from compliance.mongo import DUPLICATE_KEY, Databases, Document, Session, driver
 from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
 
 END = MaxKey()
+NO_NUMBER = ""  # comes behind every number
 CLOCKS_APART = timedelta(minutes=10)  # how far those of writers and sealer may be
 
 
@@ -57,6 +59,10 @@ class Seals:
     @property
     def _batches(self) -> Collection[Document]:
         return self.databases.audit.get_collection(BATCHES, codec_options=LENIENT)
+
+    @property
+    def _checkpoints(self) -> Collection[Document]:
+        return self.databases.audit.get_collection(CHECKPOINTS, codec_options=LENIENT)
 
     def logs(self) -> list[str]:
         """Return the name of every log that has a batch, in the order of their names."""
@@ -188,59 +194,56 @@ class Seals:
         """Return the signed note of *log* for *size*, or the last one; None where there is none."""
         query = {"_id": {"log": log, "size": size}} if size is not None else _sizes(log)
         with driver_errors():
-            found = self.databases.audit[CHECKPOINTS].find_one(query, sort={"_id": DESCENDING})
-        return bytes(found["note"]) if found else None
+            found = self._checkpoints.find_one(query, sort={"_id": DESCENDING})
+        return _note(found) if found else None
 
-    def present_log(self) -> str:
-        """Return the name of the log whose last signed batch was sealed last: that of the present year.
+    def ends(self, before: datetime | None = None) -> list[tuple[str, int]]:
+        """Return log and size of the last checkpoint of every log, that which was sealed last first.
 
-        Not the last by name: an entry may be dated in the next year.
+        Not the last by name first: an entry may be dated in the next year.
 
-        Raises:
-            UnknownName: When nothing is signed yet.
+        Args:
+            before: Where given, what was sealed since then is left out.
         """
-        found = self._last_signed(None)
-        if found is None:
-            raise UnknownName("nothing is sealed yet; the watcher seals the log")
-        return found[0]
-
-    def checkpoint_before(self, moment: datetime) -> bytes | None:
-        """Return the signed note of what was sealed last before *moment*, None where nothing was."""
-        found = self._last_signed(moment)
-        return self.checkpoint(*found) if found is not None else None
-
-    def _last_signed(self, before: datetime | None) -> tuple[str, int] | None:
-        """Return log and size of the checkpoint of the batch that was sealed last, of all logs."""
         found: list[tuple[datetime, str, int]] = []
         for log in self.logs():
-            size = self._signed_size(log, END)
-            end = {"$lt": {"log": log, "start": size}}
+            end = {"$lt": {"log": log, "start": self._signed_size(log, NO_NUMBER)}}
             query = {"_id": _of(log, 0)["_id"] | end, **({"sealed_at": {"$lt": before}} if before else {})}
             with driver_errors():
-                batch = self._batches.find_one(query, {"sealed_at": 1, "n": 1}, sort={"_id": DESCENDING})
-            if batch is not None and isinstance(batch.get("sealed_at"), datetime):
-                signed = self._signed_size(log, batch["_id"]["start"] + batch["n"])
-                found += [(batch["sealed_at"], log, signed)] if signed else []
-        return max(found)[1:] if found else None
+                document = self._batches.find_one(query, sort={"_id": DESCENDING})
+            with suppress(MalformedProof):
+                batch = from_document(document or {})
+                signed = self._signed_size(log, batch.end)
+                found += [(batch.sealed_at, log, signed)] if signed else []
+        return [(log, size) for _, log, size in sorted(found, reverse=True)]
 
     def _signed_size(self, log: str, most: object) -> int:
         """Return the size of the last checkpoint of *log* up to *most*, zero where there is none."""
         query = {"_id": {"$gte": {"log": log, "size": 1}, "$lte": {"log": log, "size": most}}}
         with driver_errors():
-            found = self.databases.audit[CHECKPOINTS].find_one(query, {"_id": 1}, sort={"_id": DESCENDING})
-        return int(found["_id"]["size"]) if found else 0
+            for found in self._checkpoints.find(query, {"_id": 1}, sort={"_id": DESCENDING}):
+                if isinstance(found["_id"]["size"], int):
+                    return int(found["_id"]["size"])
+        return 0
 
     def last_checkpoints(self, log: str, count: int) -> list[bytes]:
         """Return the signed notes of *log* with the greatest sizes, greatest first."""
         with driver_errors():
-            found = self.databases.audit[CHECKPOINTS].find(_sizes(log), sort={"_id": DESCENDING}, limit=count)
-            return [bytes(document["note"]) for document in found]
+            found = self._checkpoints.find(_sizes(log), sort={"_id": DESCENDING}, limit=count)
+            return list(map(_note, found))
 
     def checkpoints(self, log: str, *, above: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield size and signed note of the checkpoints of *log* above a size, smallest first."""
         with driver_errors():
-            for found in self.databases.audit[CHECKPOINTS].find(_sizes(log, above + 1), sort={"_id": ASCENDING}):
-                yield int(found["_id"]["size"]), bytes(found["note"])
+            for found in self._checkpoints.find(_sizes(log, above + 1), sort={"_id": ASCENDING}):
+                if isinstance(found["_id"]["size"], int):
+                    yield int(found["_id"]["size"]), _note(found)
+
+    def odd_checkpoints(self) -> Iterator[Any]:
+        """Yield the id of every checkpoint whose size is none."""
+        odd = {"_id.size": {"$not": {"$type": ["int", "long"]}}}
+        with driver_errors():
+            yield from (found["_id"] for found in self._checkpoints.find(odd, {"_id": 1}))
 
     def add_checkpoint(self, log: str, size: int, note: bytes) -> bool:
         """Insert a signed note; False when there is one for this size."""
@@ -292,11 +295,10 @@ class Seals:
         """
         if tile.width == WIDTH:
             with driver_errors():
-                found = self.databases.audit[TILES].find_one(
-                    {"_id": {"log": log, "level": tile.level, "index": tile.index}}
-                )
+                tiles = self.databases.audit.get_collection(TILES, codec_options=LENIENT)
+                found = tiles.find_one({"_id": {"log": log, "level": tile.level, "index": tile.index}})
             if found is not None:
-                return bytes(found["hashes"])
+                return _hashes(found, tile)
         begin = tile.index * WIDTH
         if tile.level == 0:
             return b"".join(self.leaves(log, begin, begin + tile.width))
@@ -307,7 +309,8 @@ class Seals:
         """Return the hashes of those of *tiles* that are stored, by level and index."""
         places = [{"log": log, "level": tile.level, "index": tile.index} for tile in tiles]
         with driver_errors():
-            found = list(self.databases.audit[TILES].find({"_id": {"$in": places}}))
+            tiles_ = self.databases.audit.get_collection(TILES, codec_options=LENIENT)
+            found = list(tiles_.find({"_id": {"$in": places}}))
         return {(document["_id"]["level"], document["_id"]["index"]): document.get("hashes") for document in found}
 
     def tile_places(self) -> Iterator[Any]:
@@ -351,7 +354,20 @@ def _of(log: str, start: int) -> Document:
 
 
 def _sizes(log: str, size: int = 0) -> Document:
-    return {"_id": {"$gte": {"log": log, "size": size}, "$lt": {"log": log, "size": END}}}
+    return {"_id": {"$gte": {"log": log, "size": size}, "$lt": {"log": log, "size": NO_NUMBER}}}
+
+
+def _note(document: Document) -> bytes:
+    """Return the note of a checkpoint; where it is none, something that nobody who opens it believes."""
+    note = document.get("note")
+    return note if isinstance(note, bytes) else b""
+
+
+def _hashes(document: Document, tile: Tile) -> bytes:
+    hashes = document.get("hashes")
+    if not isinstance(hashes, bytes):
+        raise MalformedProof(f"{tile.path} is stored as something else than hashes")
+    return hashes
 
 
 def _split(hashes: bytes) -> list[bytes]:

@@ -65,14 +65,16 @@ def transaction_of(event: Event) -> Hashable | None:
 
 
 def find_incidents(events: Sequence[Event], trust: Trust) -> list[Incident]:
-    """Return what was done by *events* that no process of ours does.
+    """Return what was done by *events* that no process of ours does, or, as a pruning, a person only.
 
     Args:
         events: One event, or all of one transaction, as ``STAGES`` let them pass.
         trust: Whose signature makes a pruning one.
     """
     pruned = _is_pruning(events, trust)
-    found = (judge(event) for event in events if not (pruned and _is_deleted_entry(event)))
+    found = [judge(event) for event in events if not (pruned and _is_deleted_entry(event))]
+    if pruned:
+        found.append(_pruning(events))
     return [incident for incident in found if incident is not None]
 
 
@@ -96,6 +98,15 @@ def _is_pruning(events: Sequence[Event], trust: Trust) -> bool:
         return False
     details = recorded[0].get("details")
     return isinstance(details, Mapping) and details.get("entries") == len(deleted)
+
+
+def _pruning(events: Sequence[Event]) -> Incident:
+    """Return what people are told of a pruning: whoever holds a writer's key could sign another one."""
+    (record,) = (event for event in events if event.get("fullDocument"))
+    entry = record["fullDocument"]
+    deleted = sum(map(_is_deleted_entry, events))
+    what = f"{AUDIT_LOG}: {deleted} entries were removed, as entry {entry['_id']} says: was that you?"
+    return Incident(kind=Kind.PRUNED, what=what, at=record["wallTime"], event=str(record["_id"]))
 
 
 def _is_deleted_entry(event: Event) -> bool:

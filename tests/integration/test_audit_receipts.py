@@ -22,7 +22,7 @@ def test_the_last_checkpoint_is_of_the_log_that_was_sealed_last(deployment: Depl
         wait_until(lambda: len(sealed.seals.logs()) == 2, timeout=30, what="the next year is sealed")
         sealed.append(1)
         wait_until(lambda: sealed.seals.checkpoint(present, size + 1) is not None, timeout=30, what="so is this one")
-    found = parse_checkpoint(parse_note(last_checkpoint(sealed.seals))[0])
+    found = parse_checkpoint(parse_note(last_checkpoint(sealed.seals, deployment.addresses.trust()))[0])
 
     assert max(sealed.seals.logs()) != present
     assert (found.origin, found.size) == (present, size + 1)

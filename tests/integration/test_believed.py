@@ -15,9 +15,11 @@ from signing import signed
 from waiting import wait_until
 
 from compliance.audit.checkpoint import parse_checkpoint
+from compliance.audit.head import find_note, present_log
 from compliance.audit.note import parse_note
 from compliance.audit.seals import Seals
 from compliance.audit.tiles import WIDTH, Tile
+from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Findings
 from compliance.audit.verification.tree import StoredTiles, Tree
 from compliance.errors import UnknownName
@@ -224,6 +226,14 @@ def last(seals: Seals) -> str:
     return seals.logs()[-1]
 
 
+def trust_of(scene: Scene) -> Trust:
+    return scene.sealed.deployment.addresses.trust()
+
+
+def note_before(scene: Scene, moment: datetime) -> bytes | None:
+    return find_note(scene.sealed.seals, trust_of(scene), before=moment)
+
+
 def log_of(note: bytes | None) -> str:
     return parse_checkpoint(parse_note(note or b"")[0]).origin
 
@@ -231,26 +241,26 @@ def log_of(note: bytes | None) -> str:
 def test_an_entry_of_the_next_year_makes_no_present_log(scene: Scene) -> None:
     sealed, seals, present = scene.sealed, scene.sealed.seals, scene.sealed.log
     strange = of_next_year(scene)
-    assert seals.present_log() == strange  # until the next entry: it was sealed last
+    assert present_log(seals, trust_of(scene)) == strange  # until the next entry: it was sealed last
     sealed.append(1)
     with sealed.running():
-        wait_until(lambda: seals.present_log() == present, timeout=30, what="the present log goes on")
+        wait_until(lambda: present_log(seals, trust_of(scene)) == present, timeout=30, what="the present log goes on")
 
     later = sealed.deployment.admin.server_time() + MINUTE
     assert [log_of(note) for note in sealed.verify().checkpoints] == [strange, present]
-    assert log_of(seals.checkpoint_before(later)) == present
+    assert log_of(note_before(scene, later)) == present
     assert [kind for kind, _ in sealed.findings(now=later + timedelta(hours=3))] == ["BACKDATED", "STALE"]
 
 
 def test_the_log_before_serves_where_the_present_one_was_not_there_yet(scene: Scene) -> None:
-    seals, first = scene.sealed.seals, scene.sealed.log
+    first = scene.sealed.log
     before = scene.sealed.deployment.admin.server_time()
     first_sealed_at = scene.batch(0).sealed_at
     of_next_year(scene)
 
-    assert seals.checkpoint_before(before) == scene.kept[2]
-    assert seals.checkpoint_before(first_sealed_at) is None
-    assert log_of(seals.checkpoint_before(before)) == first
+    assert note_before(scene, before) == scene.kept[2]
+    assert note_before(scene, first_sealed_at) is None
+    assert log_of(note_before(scene, before)) == first
 
 
 def test_a_log_that_nobody_signed_is_not_the_present_one(scene: Scene) -> None:
@@ -258,14 +268,14 @@ def test_a_log_that_nobody_signed_is_not_the_present_one(scene: Scene) -> None:
     strange = of_next_year(scene)
     scene.audit["audit_checkpoints"].delete_many({"_id.log": strange})
 
-    assert seals.present_log() == present
+    assert present_log(seals, trust_of(scene)) == present
     scene.audit["audit_checkpoints"].delete_many({})
     with pytest.raises(UnknownName, match="nothing is sealed yet"):
-        seals.present_log()
+        present_log(seals, trust_of(scene))
 
 
 def test_what_was_sealed_before_and_not_signed_is_left_to_the_next_checkpoint(scene: Scene) -> None:
     scene.audit["audit_checkpoints"].delete_one({"_id.size": SMALL})
     now = scene.sealed.deployment.admin.server_time() + MINUTE
 
-    assert scene.sealed.seals.checkpoint_before(now) == scene.kept[1]
+    assert note_before(scene, now) == scene.kept[1]

@@ -399,12 +399,13 @@ def test_no_process_can_prune(shared: ExportedLog, role: Role) -> None:
 
 
 @pytest.mark.timeout(90)
-def test_a_pruning_is_no_incident_and_a_plain_delete_is_one(scene: ExportedLog) -> None:
+def test_a_pruning_is_told_of_and_a_plain_delete_is_another_incident(scene: ExportedLog) -> None:
     deployment, audit = scene.deployment, scene.deployment.admin.audit
     with following(deployment, TamperWatch), following(deployment, OplogWatch):
         assert scene.prune() == BELOW
         mark(scene)
-        assert kinds(deployment) == []
+        assert set(kinds(deployment)) == {"PRUNED"}
+        assert scene.deployment.admin.audit["audit_incidents"].find_one({"what": {"$regex": "was that you"}})
 
         scene.entries.delete_one({"_id": scene.ids[-1]})
         audit.client.admin.command(
@@ -412,7 +413,7 @@ def test_a_pruning_is_no_incident_and_a_plain_delete_is_one(scene: ExportedLog) 
         )
         mark(scene)
 
-    assert kinds(deployment) == ["APPLY-OPS", "DELETED"]
+    assert [kind for kind in kinds(deployment) if kind != "PRUNED"] == ["APPLY-OPS", "DELETED"]
 
 
 def mark(scene: ExportedLog) -> None:

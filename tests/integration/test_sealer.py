@@ -219,26 +219,35 @@ def test_a_checkpoint_by_another_key_is_not_gone_on_from(sealed: SealedLog) -> N
     assert "is not ours" in sealed.incidents[0].what
 
 
-@pytest.mark.parametrize("restarted", [True, False])
-def test_an_entry_that_was_put_back_is_sealed_once(sealed: SealedLog, restarted: bool) -> None:  # noqa: FBT001
+def put_back(sealed: SealedLog, ids: list[str], *, slowly: bool) -> None:
+    """Remove entries, and insert them again as they were."""
     entries = sealed.deployment.admin.audit["audit_log"]
-    ids = sealed.append(6)
-    lost = entries.find_one({"_id": ids[2]})
-    assert lost is not None
-    with sealed.running():
-        wait_until(lambda: sealed.size == 6, timeout=30, what="all are sealed")
-        if not restarted:
-            entries.delete_one(lost)
-            entries.insert_one(lost)
-            sealed.append(1)
-            wait_until(lambda: sealed.size == 7, timeout=30, what="the next one is sealed")
-    if restarted:
-        entries.delete_one(lost)
-        entries.insert_one(lost)
-        sealed.append(1)
-        sealed.seal_all()
+    lost = [entries.find_one({"_id": id_}) for id_ in ids]
+    entries.delete_many({"_id": {"$in": ids}})
+    for entry in lost:
+        assert entry is not None
+        entries.insert_one(entry)
+        if slowly:
+            sealed.deployment.services().clock.sleep(timedelta(seconds=0.6))
 
-    assert_whole(sealed, 7)
+
+@pytest.mark.parametrize("slowly", [True, False], ids=["in several batches", "in one batch"])
+@pytest.mark.parametrize("restarted", [True, False], ids=["a new sealer", "the same sealer"])
+def test_entries_that_were_put_back_are_sealed_once(sealed: SealedLog, restarted: bool, slowly: bool) -> None:  # noqa: FBT001
+    ids = sealed.append(8)
+    with sealed.running():
+        wait_until(lambda: sealed.size == 8, timeout=30, what="all are sealed")
+        if not restarted:
+            put_back(sealed, ids[2:6], slowly=slowly)
+            sealed.append(1)
+            wait_until(lambda: sealed.size == 9, timeout=30, what="the next one is sealed")
+    if restarted:
+        with sealed.running():
+            put_back(sealed, ids[2:6], slowly=slowly)
+            sealed.append(1)
+            wait_until(lambda: sealed.size == 9, timeout=30, what="the next one is sealed")
+
+    assert_whole(sealed, 9)
     assert sealed.findings() == []
 
 
@@ -316,6 +325,19 @@ def test_entries_that_waited_long_are_recovered_when_the_history_is_lost(sealed:
     assert sealed.seal_all() == 4
     assert [incident.kind for incident in sealed.incidents] == ["WATCH-LOST"]
     assert_whole(replace(sealed, incidents=[]), 4)
+
+
+def test_a_batch_that_names_a_time_to_come_does_not_stop_the_seal(sealed: SealedLog) -> None:
+    sealed.append(2)
+    sealed.seal_all()
+    batches = sealed.deployment.admin.audit["audit_batches"]
+    (batch,) = batches.find()
+    seconds = int(batch["token"][2:10], 16) + 30 * 24 * 3600
+    batches.update_one({}, {"$set": {"token": f"{batch['token'][:2]}{seconds:08X}{batch['token'][10:]}"}})
+    sealed.append(3)
+
+    assert sealed.seal_all() == 5
+    assert [incident.kind for incident in sealed.incidents] == ["WATCH-LOST"]
 
 
 def joined(*elements: tuple[str, object]) -> RawBSONDocument:

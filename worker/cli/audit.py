@@ -84,7 +84,7 @@ def show(
 def checkpoint(ctx: typer.Context, env: EnvOption = None, output: OutputOption = None) -> None:
     """Print the last signed checkpoint: keep it elsewhere, and verify the log against it later."""
     with runtime(ctx).services(Role.AUDITOR, profile=env) as services:
-        note = last_checkpoint(Seals(services.databases))
+        note = last_checkpoint(Seals(services.databases), services.trust)
     write_output(note, output)
 
 

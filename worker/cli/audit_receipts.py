@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from compliance.audit.checkpoint import Checkpoint, parse_checkpoint
+from compliance.audit.head import find_note
 from compliance.audit.leaf import stored_bytes
 from compliance.audit.note import parse_note
 from compliance.audit.pruned import find_boundary
 from compliance.audit.receipt import make_receipt, parse_receipt, verify_receipt
 from compliance.audit.seals import Seals
+from compliance.audit.trust import Trust
 from compliance.errors import IntegrityError, UnknownName
 from compliance.mongo import Document
 from compliance.roles import Role
@@ -57,15 +59,17 @@ def verify_receipt_(
     sys.stdout.write(f"entry {found.index} of {log} ({size} entries were signed):\n{found.leaf.decode()}\n")
 
 
-def last_checkpoint(seals: Seals) -> bytes:
+def last_checkpoint(seals: Seals, trust: Trust) -> bytes:
     """Return the last signed checkpoint of the log that was sealed last, with its cosignatures.
 
     Raises:
         UnknownName: When nothing is signed yet.
     """
-    log = seals.present_log()
-    note = seals.checkpoint(log) or b""
-    return seals.cosigned(log, _tree(note).size) or note
+    note = find_note(seals, trust)
+    if note is None:
+        raise UnknownName("nothing is sealed yet; the watcher seals the log")
+    tree = _tree(note)
+    return seals.cosigned(tree.origin, tree.size) or note
 
 
 def _receipt(services: Services, entry_id: str) -> bytes:

@@ -112,8 +112,13 @@ def _parallel(addresses: Addresses, databases: Databases) -> Parallel | None:
 def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         findings = [{"kind": found.fault.value, "what": found.what, "why": found.why} for found in report.findings]
-        show_json({"entries": report.entries, "pending": report.pending, "findings": findings})
+        pruned = [{"log": log, "below": below} for log, below in report.pruned]
+        show_json({"entries": report.entries, "pending": report.pending, "findings": findings, "pruned": pruned})
         return
     waiting = f", {report.pending} wait for their seal" if report.pending else ""
-    lines = (*map(str, report.findings), f"{report.entries} entries, {len(report.findings)} findings{waiting}")
+    gone = [
+        f"entries of {log} below {below} were pruned; `compliance audit show --entity log:{log}` says when"
+        for log, below in report.pruned
+    ]
+    lines = (*map(str, report.findings), *gone, f"{report.entries} entries, {len(report.findings)} findings{waiting}")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -2,10 +2,11 @@
 
 from worker.telemetry.attempt import Ending, observed
 from worker.telemetry.logs import configure_logging, cut_quotations, mask_addresses
-from worker.telemetry.sentry import Monitor, check_in, configure_sentry, report_error, scrub
+from worker.telemetry.sentry import Level, Monitor, check_in, configure_sentry, report_error, scrub
 
 __all__ = [
     "Ending",
+    "Level",
     "Monitor",
     "check_in",
     "configure_logging",

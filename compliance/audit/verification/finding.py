@@ -47,12 +47,14 @@ class Report:
         entries: How many entries were read and recomputed.
         pending: How many were written too lately to be sealed already.
         checkpoints: The last checkpoint of each log that verified, for the next time.
+        pruned: The logs of which entries are gone, and the index below which entries of ours say so.
     """
 
     entries: int
     pending: int
     findings: tuple[Finding, ...]
     checkpoints: tuple[bytes, ...]
+    pruned: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_ok(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from compliance.audit.batch import MAX_LEAVES, Batch
-from compliance.audit.checkpoint import Checkpoint, open_checkpoint
+from compliance.audit.checkpoint import Checkpoint
 from compliance.audit.leaf import EPOCH
 from compliance.audit.pruned import Boundary
 from compliance.audit.seals import CLOCKS_APART, Seals
@@ -21,7 +21,6 @@ from compliance.audit.verification.tally import Tally
 from compliance.audit.verification.tree import say_planted
 from compliance.audit.verification.unsealed import Unsealed
 from compliance.audit.verification.year import YearCheck
-from compliance.errors import InvalidProof
 from compliance.mongo import Databases
 from compliance.roles import AUDIT_LOG
 
@@ -67,15 +66,8 @@ def verify_log(
         stale_after=stale_after,
         parallel=parallel,
     )
-    begin = _opened(since, trust) if since is not None else None
-    return verification.run(begin, [_opened(note, trust) for note in against])
-
-
-def _opened(note: bytes, trust: Trust) -> Checkpoint:
-    log = note.partition(b"\n")[0].decode(errors="replace")
-    if log.rpartition("/")[0] != trust.origin:
-        raise InvalidProof(f"a checkpoint that was given is not one of {trust.origin}")
-    return open_checkpoint(note, policy=trust.policy(log)).checkpoint
+    begin = trust.open(since) if since is not None else None
+    return verification.run(begin, [trust.open(note) for note in against])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +107,8 @@ class _Verification:
             self.findings.add(Fault.STREAM_GAP, f"stream {stream}", why)
         if since is None:
             say_planted(seals, self.findings)
+            for _ in seals.odd_checkpoints():
+                self.findings.add(Fault.FORGED, "a checkpoint with a size that is none", "the sealer writes none")
         pending = self._find_unsealed(checks, since)
         self._look_for_silence(checks)
         checks.sort(key=lambda check: check.sealed_at or EPOCH)
@@ -123,6 +117,7 @@ class _Verification:
             pending=pending,
             findings=tuple(self.findings),
             checkpoints=tuple(check.note for check in checks if check.note is not None),
+            pruned=tuple((check.log, check.boundary) for check in checks if check.boundary),
         )
 
     def _check(self, log: str, streams: Streams, since: Checkpoint | None, against: list[Checkpoint]) -> YearCheck:

@@ -34,6 +34,7 @@ class YearCheck:
         note: The last checkpoint that verified.
         signed: The size that it covers.
         sealed_at: When the last batch that a checkpoint covers was sealed, as it says.
+        boundary: The index below which entries may be gone, as far as that was asked.
         before: The batch before the first one that is verified, where its leaves are those that were signed.
     """
 
@@ -51,6 +52,7 @@ class YearCheck:
     note: bytes | None = None
     signed: int = 0
     sealed_at: datetime | None = None
+    boundary: int = 0
     before: Batch | None = None
     times: Times = field(init=False)
     _tiles: StoredTiles = field(init=False)
@@ -58,7 +60,6 @@ class YearCheck:
     _notes: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
     _next_note: tuple[int, bytes] | None = None
     _is_lost: bool = False
-    _boundary: int = 0
 
     def __post_init__(self) -> None:
         self.times = Times(milliseconds(self.now))
@@ -98,9 +99,9 @@ class YearCheck:
 
         At the end, for what no kept entry follows need not be remembered: there may be millions.
         """
-        befores = self.streams.befores() if self._boundary else set()
+        befores = self.streams.befores() if self.boundary else set()
         for batch in self.batches_behind(0) if befores else ():
-            if batch.start >= self._boundary:
+            if batch.start >= self.boundary:
                 return
             for leaf in befores.intersection(map(encode_base64, batch.leaves)):
                 self.streams.excuse(leaf)
@@ -132,15 +133,23 @@ class YearCheck:
         """Look at what must not be left over."""
         size = self.size
         while self._next_note is not None:
-            self.findings.add(
-                Fault.TRUNCATED, self.log, f"{self._next_note[0]} entries were signed, and {size} are in batches"
-            )
+            self._say_beyond(*self._next_note)
             self._next_note = next(self._notes, None)
         for known in self.elsewhere:
             if known.size > size:
                 self.findings.add(Fault.TRUNCATED, self.log, f"it had {known.size} entries, and {size} are left")
         if self.signed < size and self.times.is_late and not self._is_lost:
             self.findings.add(Fault.UNSEALED, self.log, f"no checkpoint signs entries {self.signed} to {size - 1}")
+
+    def _say_beyond(self, size: int, note: bytes) -> None:
+        """Say what a checkpoint means that covers more than is there."""
+        try:
+            open_checkpoint(note, policy=self.trust.policy(self.log))
+        except InvalidProof as error:
+            self.findings.add(Fault.FORGED, f"checkpoint {size} of {self.log}", str(error))
+        else:
+            why = f"{size} entries were signed, and {self.size} are in batches"
+            self.findings.add(Fault.TRUNCATED, self.log, why)
 
     def _begin_behind(self, since: Checkpoint) -> None:
         """Go behind *since*, by the stored tiles where these lead to it, else by all leaves before it."""
@@ -195,8 +204,8 @@ class YearCheck:
     def _take_entries(self, batch: Batch, records: Records) -> bool:
         """Return whether every entry of *batch* that is there has the bytes that were sealed."""
         found = [id_ for id_ in batch.ids if id_ in records]
-        if len(found) < len(batch.ids) and batch.end > self._boundary:
-            self._boundary = self.find_boundary()
+        if len(found) < len(batch.ids) and batch.end > self.boundary:
+            self.boundary = self.find_boundary()
         is_intact, sealed_at = True, self._take_seal(batch)
         for index, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True), batch.start):
             record = records.get(id_)
@@ -230,7 +239,7 @@ class YearCheck:
             self._say(Fault.BACKDATED, id_, index, why)
 
     def _miss(self, id_: str, index: int, leaf: bytes) -> None:
-        if index >= self._boundary:
+        if index >= self.boundary:
             self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
             self.streams.excuse(encode_base64(leaf))
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from compliance.audit.head import find_note
 from compliance.audit.seals import Seals
 from compliance.audit.verification import verify_log
 from compliance.errors import ConfigurationError, IntegrityError
@@ -14,7 +15,7 @@ def audit_log_intact(scope: Scope) -> Finding:
     """Verify what came since the last checkpoint that is a day old; say so where the key of the log is not known."""
     now = scope.databases.server_time()
     try:
-        since = Seals(scope.databases).checkpoint_before(now - LOOKED_BACK)
+        since = find_note(Seals(scope.databases), scope.trust, before=now - LOOKED_BACK)
         report = verify_log(scope.databases, scope.trust, now=now, since=since)
     except (ConfigurationError, IntegrityError) as error:
         return Finding(problems=(str(error),))
