@@ -11,7 +11,7 @@
      │   of the audit log    HALT     InvalidProof, MalformedProof, AuditTampered, LogForked, LogRolledBack,
      │   of the audit log    HALT     CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed, DependencyRefused, RevisionMissing,
-     │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers
+     │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
      ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
@@ -207,6 +207,12 @@ class FolderDiffers(MigrationError):
     """A migrations folder is not what its ``migrations.sum`` says."""
 
     exit_code = ExitCode.INTEGRITY
+
+
+class GovernanceViolation(MigrationError):
+    """The rules of migrations refuse a script where the environment is production; nothing ran."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 
 
 class StepFailed(MigrationError):

@@ -12,12 +12,15 @@ from compliance.errors import ComplianceError, ConfigurationError, ExitCode
 from compliance.mongo import Databases, open_client
 from compliance.roles import Grants, Role
 from compliance.settings import MIGRATIONS, Settings, load_settings
+from migrations.admission import Admission
 from migrations.context import Report
 from migrations.discovery import discover
+from migrations.linting import parse_off
 from migrations.runner import Runner, Wish
 from migrations.standing import standings
 from migrations.sums import check_sum
 
+PRODUCTION = "production"
 PROCESS = "compliance-migrations"
 FOUNDATION = MIGRATIONS / "v000_pre_foundation.py"
 UNSUMMED = "warning: the migrations folder has no migrations.sum; write it with `compliance migrate sum` and commit it"
@@ -42,6 +45,9 @@ def build_runner(settings: Settings, databases: Databases, *, actor: str, report
         report=report,
         batch_docs=settings.batch_docs,
         lease=settings.lease,
+        admission=Admission(
+            is_strict=settings.environment == PRODUCTION, data_map=data_map, off=parse_off(settings.lint_off)
+        ),
     )
 
 

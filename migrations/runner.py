@@ -16,6 +16,7 @@ from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Session
 from compliance.roles import Grants
 from migrations.acceptance import accept, allow_late, require_reason
+from migrations.admission import EVERYTHING, Admission, allowance_entries
 from migrations.context import Context, Report
 from migrations.journal import Journal, open_journal, passage_of
 from migrations.ledger import History, lease
@@ -51,6 +52,7 @@ class Runner:
         actor: Who asks, for the audit log.
         report: Where lines for people go.
         should_stop: Asked before every step; a run that stops goes on where it stood at the next ``up``.
+        admission: Which scripts may go up.
     """
 
     databases: Databases
@@ -62,6 +64,7 @@ class Runner:
     lease: timedelta = timedelta(seconds=30)
     batch_docs: int = 500
     should_stop: Callable[[], bool] = lambda: False
+    admission: Admission = EVERYTHING
 
     @property
     def history(self) -> History:
@@ -86,6 +89,7 @@ class Runner:
 
         Raises:
             ConfigurationError: When audit log or roles are not as they should be, and this user may not mend them.
+            GovernanceViolation: When the rules refuse a script in production; nothing ran.
             LockHeld: When somebody else runs migrations.
             MigrationError: When folder and history do not fit, or a step fails; earlier steps stay applied.
         """
@@ -93,6 +97,7 @@ class Runner:
         pending = self.pending(wish)
         for revision in pending:
             revision.load()  # what cannot be loaded refuses before anything is written
+        self.admission.check(pending, self.revisions, self.report)
         if dry_run:
             return self._show(Plan(direction=Direction.UP, revisions=pending))
         for line in require_provisioned(self.databases, self.grants):
@@ -242,10 +247,12 @@ class Runner:
             details={"checksum": revision.checksum},
         )
 
+        more = allowance_entries(revision, like=entry) if event == Mark.STARTED else ()
+
         def effect(session: Session) -> Outcome:
             kept = {"source": self.history.keep(revision, session=session)} if event == Mark.STARTED else {}
             self.history.add({**recorded, **kept}, session=session)
-            return Outcome(entries=(entry,), checkpoint=checkpoint)
+            return Outcome(entries=(entry, *more), checkpoint=checkpoint)
 
         run.commit(effect)
 
