@@ -16,6 +16,7 @@ OURS = ("migrations.context", "migrations.ops", "bson", "pymongo")
 COMPUTING = (
     "collections",
     "dataclasses",
+    "datetime",  # lengths and constants; a rule finds who asks its clock
     "decimal",
     "enum",
     "functools",

@@ -210,6 +210,28 @@ NEAR: list[tuple[str, Sample, list[str]]] = [
     ("another index hidden before", post('ctx.drop_index("albums", "ix")').after(post(
         'ctx.databases.app.command("collMod", "albums", index={"name": "iy", "hidden": True})', number=9
     )), ["MX074"]),
+    ("an index that soaked", post(
+        'ctx.drop_index("albums", "ix", soaked=timedelta(days=7))', top="from datetime import timedelta"
+    ), []),
+    ("an index hidden by command", post('ctx.drop_index("albums", "ix")').after(post(
+        'ctx.databases.app.command("collMod", "albums", index={"name": "ix", "hidden": True})', number=9
+    )), []),
+    ("another index hidden by a step", post('ctx.drop_index("albums", "ix")').after(post(
+        'ctx.hide_index("albums", "iy")', 'ctx.unhide_index("albums", "iy")', number=9
+    )), ["MX074"]),
+    ("a unique index by its steps", post(
+        'ctx.create_unique("albums", "ix", [("a", 1)])', 'ctx.drop_index("albums", "ix")'
+    ), []),
+    ("an expiry with its ground", pre(
+        'ctx.create_index("analytics", "ix", [("t", 1)], options={"expireAfterSeconds": 5}, expires_because="law")',
+        'ctx.drop_index("analytics", "ix")',
+    ), []),
+    ("an expiry without one", pre(
+        'ctx.create_index("analytics", "ix", [("t", 1)], options={"expireAfterSeconds": 5})',
+        'ctx.drop_index("analytics", "ix")',
+    ), ["MX082"]),
+    ("a validator rolled out before the backfill", pre('ctx.roll_out_validator("albums", {})'), ["MX034"]),
+    ("a validator rolled out to moderate", pre('ctx.roll_out_validator("albums", {}, to="moderate")'), []),
     ("another collection frozen before", post(DROP).after(post(FREEZE.replace("albums", "tracks"), number=9)),
      ["MX075"]),
     # people

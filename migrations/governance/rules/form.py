@@ -171,7 +171,7 @@ def left_behind(case: Case) -> Iterator[Fault]:
     if any(collection is None for collection, _ in gone):
         return
     for operation in case.script.steps(Way.UP):
-        created = operation.is_step and operation.name in ("create_collection", "create_index")
+        created = operation.is_step and operation.name in ("create_collection", "create_index", "create_unique")
         collection, index = _thing(operation)
         if created and collection and not gone & {(collection, index), (collection, None)}:
             undone = f'ctx.drop_index("{collection}", "{index}")' if index else f'ctx.drop_collection("{collection}")'
@@ -179,7 +179,7 @@ def left_behind(case: Case) -> Iterator[Fault]:
 
 
 def _thing(operation: Operation) -> tuple[str | None, str | None]:
-    index = operation.value("name") if operation.name in ("create_index", "drop_index") else None
+    index = operation.value("name") if operation.name in ("create_index", "create_unique", "drop_index") else None
     return operation.collection, index if isinstance(index, str) else None
 
 

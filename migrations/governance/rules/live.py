@@ -10,6 +10,7 @@ from migrations.governance.sample import data, post, pre
 from migrations.governance.shape import fields_of_filter, is_created_before
 
 MOST_INDEXES = 64
+BUILDS = ("create_index", "create_unique")
 MANY_DOCUMENTS = 100_000
 
 BY_ID = Index(keys=(("_id", 1),))
@@ -20,9 +21,7 @@ NO_INDEX = 'ctx.drop_index("albums", "ix_album_lang")'
 CREATE = 'ctx.create_collection("albums", schema={"bsonType": "object"})'
 DROP = 'ctx.drop_collection("albums")'
 FROZEN = post('ctx.set_schema("albums", schema={"not": {}}, level="moderate")', number=9)
-HIDDEN = post(
-    'ctx.databases.app.command("collMod", "albums", index={"name": "ix_album_lang", "hidden": True})', number=9
-)
+HIDDEN = post('ctx.hide_index("albums", "ix_album_lang")', number=9)
 ALBUMS = {"albums": Collection(documents=10, indexes={"_id_": BY_ID})}
 
 
@@ -82,7 +81,7 @@ def conflicting_index(case: Case) -> Iterator[Fault]:
     before it is done.
     """
     for operation in _ups(case):
-        live = _live(case, operation) if operation.name == "create_index" else None
+        live = _live(case, operation) if operation.name in BUILDS else None
         name, keys = operation.value("name"), _keys(operation)
         for other, index in live.indexes.items() if live and isinstance(name, str) else ():
             if (other == name) != (index.keys == keys) and not _drops(case, operation, other):
@@ -119,7 +118,7 @@ def too_many_indexes(case: Case) -> Iterator[Fault]:
     A collection has at most 64; each of them is written at every insert.
     """
     for operation in _ups(case):
-        live = _live(case, operation) if operation.name == "create_index" else None
+        live = _live(case, operation) if operation.name in BUILDS else None
         if live and len(live.indexes) >= MOST_INDEXES and operation.value("name") not in live.indexes:
             unused = min(live.indexes, key=lambda name: live.indexes[name].uses)
             fix = f'ctx.drop_index("{operation.collection}", "{unused}")  # the least used; hide it a release before'
@@ -144,10 +143,7 @@ def used_index(case: Case) -> Iterator[Fault]:
         live = _live(case, operation) if operation.name == "drop_index" else None
         index = live.indexes.get(str(operation.value("name"))) if live else None
         if index and index.uses and not index.is_hidden:
-            fix = (
-                f'ctx.databases.app.command("collMod", "{operation.collection}", '
-                f'index={{"name": "{operation.value("name")}", "hidden": True}})'
-            )
+            fix = f'ctx.hide_index("{operation.collection}", "{operation.value("name")}")  # a release before'
             yield at(operation, f"it was used {index.uses} times since the server started", fix)
 
 

@@ -69,7 +69,8 @@ def post_adds_nothing(case: Case) -> Iterator[Fault]:
     if case.script.phase is not Phase.POST:
         return
     for operation in _ups(case, Kind.EXPAND):
-        if operation.name.startswith("create") and operation.value("unique") is not True:
+        demands = operation.name == "create_unique" or operation.value("unique") is True
+        if operation.name.startswith("create") and not demands:
             yield at(operation, f"{operation.name} comes after what needs it", _file(case, Phase.PRE))
 
 

@@ -13,8 +13,8 @@ FROZEN: dict[str, Any] = {"not": {}}
 
 INDEX = 'ctx.create_index("albums", "ix_album_lang", [("lang", 1)])'
 NO_INDEX = 'ctx.drop_index("albums", "ix_album_lang")'
-HIDE = 'ctx.databases.app.command("collMod", "albums", index={"name": "ix_album_lang", "hidden": True})'
-SHOW = HIDE.replace("True", "False")
+HIDE = 'ctx.hide_index("albums", "ix_album_lang")'
+SHOW = 'ctx.unhide_index("albums", "ix_album_lang")'
 CREATE = 'ctx.create_collection("albums", schema={"bsonType": "object"})'
 DROP = 'ctx.drop_collection("albums")'
 FREEZE = 'ctx.set_schema("albums", schema={"not": {}}, level="moderate")'
@@ -76,7 +76,7 @@ def drops_target(case: Case) -> Iterator[Fault]:
 @rule(
     "MX072",
     bad=pre('ctx.databases.app["albums"].create_index([("key", 1)], name="ix_key", unique=True)', NO_INDEX),
-    good=pre('ctx.create_index("albums", "ix_key", [("key", 1)], unique=True)', 'ctx.drop_index("albums", "ix_key")'),
+    good=pre('ctx.create_unique("albums", "ix_key", [("key", 1)])', 'ctx.drop_index("albums", "ix_key")'),
 )
 def unchecked_unique(case: Case) -> Iterator[Fault]:
     """A unique index that does not look for duplicates.
@@ -87,7 +87,7 @@ def unchecked_unique(case: Case) -> Iterator[Fault]:
     for operation in _ups(case, "create_index", "createIndexes"):
         listed = _listed(operation.command[2].get("indexes")) if operation.name == "command" else [operation.options]
         if not operation.is_step and any(isinstance(index, dict) and index.get("unique") for index in listed):
-            fix = f'ctx.create_index("{operation.collection or "NAME"}", "ix_...", [...], unique=True)'
+            fix = f'ctx.create_unique("{operation.collection or "NAME"}", "ix_...", [...])'
             yield at(operation, "duplicates are found by a failed build", fix)
 
 
@@ -129,19 +129,23 @@ def drop_unhidden(case: Case) -> Iterator[Fault]:
     """
     for operation in _ups(case, "drop_index", "dropIndexes", "drop_indexes"):
         name = operation.value("name")
-        if not any(_hides(other, operation.collection, name) for script in case.before for other in script.steps()):
+        hidden = any(_hides(other, operation.collection, name) for script in case.before for other in script.steps())
+        if not hidden and operation.value("soaked") is None:
+            index = name if isinstance(name, str) else "ix_..."
             fix = (
                 "# in a script of the release before:\n"
-                f'ctx.databases.app.command("collMod", "{operation.collection or "NAME"}", '
-                f'index={{"name": "{name if isinstance(name, str) else "ix_..."}", "hidden": True}})'
+                f'ctx.hide_index("{operation.collection or "NAME"}", "{index}")\n'
+                f'# and here:\nctx.drop_index("{operation.collection or "NAME"}", "{index}", soaked=timedelta(days=7))'
             )
             yield at(operation, "no script before this one hides it", fix)
 
 
 def _hides(operation: Operation, collection: str | None, name: Any) -> bool:
-    if operation.collection != collection or operation.name != "command":
-        return operation.name == "hide_index" and operation.collection == collection
-    index = operation.command[2].get("index")
+    if operation.collection != collection:
+        return False
+    if operation.name == "hide_index":
+        return bool(operation.value("name") == name)
+    index = operation.command[2].get("index") if operation.name == "command" else None
     return isinstance(index, dict) and index.get("hidden") is True and index.get("name") == name
 
 
