@@ -77,7 +77,7 @@ class LeaseLost(TransientError):
 
 
 class GateClosed(TransientError):
-    """A migration waits for a condition that does not hold yet; the next run looks again."""
+    """A migration waits for a condition or for a person; the message says for which."""
 
 
 class AnchorUnavailable(TransientError):

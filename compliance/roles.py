@@ -20,6 +20,7 @@ COSIGNATURES = "audit_cosignatures"
 INCIDENTS = "audit_incidents"
 SEAL = (BATCHES, CHECKPOINTS, TILES, COSIGNATURES, INCIDENTS)  # what the sealer adds to, and nobody changes
 OUTBOX = "outbox"
+APPROVALS = "migration_approvals"
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
     {
@@ -125,11 +126,8 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         _allow(audit, "", "listCollections"),
         _allow(audit, AUDIT_LOG, "insert", *READ),
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),
-        *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs")),
-        *(
-            _allow(own, name, "insert")
-            for name in ("migration_history", "migration_steps", "migration_sources", "set_aside")
-        ),
+        *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs", "set_aside", APPROVALS)),
+        *(_allow(own, name, "insert") for name in ("migration_history", "migration_steps", "migration_sources")),
         _allow(own, "declared_schema", "insert", "update", "remove"),
         _allow("admin", "", "viewRole"),
         {"resource": {"cluster": True}, "actions": ["inprog"]},  # how far an index build is

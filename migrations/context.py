@@ -2,23 +2,31 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from compliance.audit.entry import Detail, Entry
-from compliance.errors import AppliedStepEdited
+from compliance.errors import AppliedStepEdited, DuplicateEntry
 from compliance.health.index_spec import Keys, Options
 from compliance.jobs.run import Outcome, Run
-from compliance.mongo import Databases, Document, Session
+from compliance.mongo import Databases, Db, Document, Session
 from compliance.roles import Grants
 from migrations.journal import Journal
+from migrations.ops.atomic import Transaction
 from migrations.ops.ddl import Patience
 from migrations.step import Kind, Step, digest
+from migrations.throttle.size import next_size
 
 __all__ = ["Context", "Effect", "Report", "Transform", "timedelta"]  # a script may not import datetime
 
 Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
+Update = Document | list[Document]
+ERROR_BUDGET = 100
+BATCH = timedelta(milliseconds=250)
+GROWTH = 10
+Transact = Callable[[Transaction], object]
+Opaque = Callable[[Db], object]
 
 
 class Report(Protocol):
@@ -38,7 +46,10 @@ class Context:
         script: Names the direction and the revision: where an interrupted run of the same script stood is where this
             one goes on. Empty outside of scripts: then the checkpoint of one that died stays.
         journal: What this passage through the script has carried out already.
+        batch_docs: How many documents the first batch of a step looks at.
+        most_docs: How many one may grow to; None for ten times the first.
         drop_data: Whether collections that hold documents may be dropped on the way down.
+        retries: Whether documents that were set aside are tried again; all other steps are passed by.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
         patience: How long commands that take a lock are asked again.
     """
@@ -51,10 +62,12 @@ class Context:
     run: Run | None
     script: str = ""
     batch_docs: int = 500
+    most_docs: int | None = None
     drop_data: bool = False
     journal: Journal | None = None
     steps: int = 0
     commits: int = 0
+    retries: bool = False
     planned: set[str] = field(default_factory=set)
     patience: Patience = field(default_factory=Patience)
 
@@ -148,21 +161,89 @@ class Context:
         """
         ops.indexes.drop(self, collection, name, soaked=soaked)
 
-    def backfill(self, collection: str, *, where: Document, update: Document) -> None:
+    def backfill(self, collection: str, *, where: Document, update: Update, error_budget: int = ERROR_BUDGET) -> None:
         """Update every document that matches *where* in fenced batches, until none does.
 
-        *update* must take documents out of *where*; that makes a repeat harmless.
+        Args:
+            collection: Its name.
+            where: What *update* takes a document out of; that makes a repeat harmless.
+            update: An update document, or a pipeline.
+            error_budget: How many documents that the server refuses may be set aside; with 0 the first one ends it.
         """
-        ops.data.backfill(self, collection, where, update)
+        ops.backfill.backfill(self, collection, where, update, error_budget=error_budget)
 
-    def transform(self, collection: str, *, where: Document, fields: tuple[str, ...], function: Transform) -> None:
+    def walk(self, collection: str, *, where: Document, update: Update, error_budget: int = ERROR_BUDGET) -> None:
+        """Update every document that matches *where* exactly once, in the order of ``_id``, whatever *update* does.
+
+        For updates of which a repeat does harm, such as ``$inc``. A document that is inserted while the step runs, with
+        an ``_id`` that sorts before the place reached, is not visited: let the application write the new shape first,
+        or use ``backfill``, which looks again.
+        """
+        ops.walk.walk(self, collection, where, update, error_budget=error_budget)
+
+    def transform(
+        self,
+        collection: str,
+        *,
+        where: Document,
+        fields: tuple[str, ...],
+        function: Transform,
+        error_budget: int = ERROR_BUDGET,
+    ) -> None:
         """Compute new values of *fields* from each document that matches *where*, in fenced batches.
 
         A document for which *function* raises ValueError is set aside with its ``_id`` and the reason, and reported;
         a document that changes while it is read is read again. An interrupted run goes on behind its last batch, so
         each document is changed once.
         """
-        ops.data.transform(self, collection, where, fields, function)
+        ops.transform.transform(self, collection, where, fields, function, error_budget=error_budget)
+
+    def atomic(self, what: str, function: "Transact") -> None:
+        """Run *function* in one transaction, which marks the step as done, too.
+
+        Args:
+            what: One line for people.
+            function: Given an object with ``find``, ``insert``, ``update`` and ``delete``; may run several times.
+        """
+        ops.atomic.atomic(self, what, function)
+
+    def verify(self, collection: str, *, none: Document | None = None, count: Mapping[str, Any] | None = None) -> None:
+        """Stop unless the data is as it should be.
+
+        Args:
+            collection: Its name.
+            none: A filter that no document may match.
+            count: ``{"where": filter, "exactly": n}``, or with ``at_least`` and ``at_most``.
+        """
+        ops.verify.verify(self, collection, none, count)
+
+    def gate(
+        self,
+        name: str,
+        *,
+        until: Callable[[Db], bool] | None = None,
+        approval: bool = False,
+        wait_seconds: float = 10,
+    ) -> None:
+        """Wait until a condition holds, or a person approves; a run that has waited ends, and the next waits on.
+
+        Args:
+            name: What ``compliance migrate approve`` calls it.
+            until: Looks at the application's database.
+            approval: Wait for a person.
+            wait_seconds: How long this run waits.
+        """
+        ops.gate.gate(self, name, until, approval=approval, patience=timedelta(seconds=wait_seconds))
+
+    def python(self, what: str, function: "Opaque", *, reason: str) -> None:
+        """Run *function* on the application's database, outside of any transaction; a repeat must be harmless.
+
+        Args:
+            what: One line for people.
+            function: Given the database; an interrupted run begins it again.
+            reason: Why no other step does it; it stays in the audit log.
+        """
+        ops.python.python(self, what, function, reason=reason)
 
     def partition(self, collection: str, *, field: str, every: str) -> None:
         """Share documents out among time buckets such as ``analytics_2026_11``; a view ``<collection>_all`` shows all.
@@ -203,6 +284,9 @@ class Context:
             AppliedStepEdited: When an earlier run carried out, or began, another step in this place.
         """
         self.steps += 1
+        if self.retries:
+            is_tried = kind is Kind.BACKFILL
+            return Step(number=self.steps, kind=kind, what=what, digest=digest(kind, arguments)) if is_tried else None
         left = self.run.job.checkpoint if self.run and self.script else {}
         is_begun = left.get("script") == self.script and left.get("step") == self.steps
         step = Step(
@@ -225,11 +309,47 @@ class Context:
         return None
 
     def commit(
-        self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None, *, place: Mapping[str, Any]
-    ) -> None:
-        """Commit a part of *step*: *effect*, its audit entry, and *place*, where a successor goes on."""
-        checkpoint = {"script": self.script, "step": step.number, "digest": step.digest, "place": dict(place)}
-        self._commit(details, effect, checkpoint=checkpoint if self.script else None)
+        self,
+        step: Step,
+        details: Mapping[str, Detail],
+        effect: Effect | None = None,
+        *,
+        place: Callable[[], Mapping[str, Any]],
+    ) -> bool:
+        """Commit a part of *step*: *effect*, its audit entry, and *place*, where a successor goes on.
+
+        Args:
+            step: What ``begin`` returned.
+            details: For the audit entry; what *effect* returns is added.
+            effect: May run several times.
+            place: Asked after *effect*.
+
+        Returns:
+            False when an earlier attempt, whose end nobody knew, has committed: this one did nothing, and
+            ``stored_place`` says where that one ended.
+        """
+
+        def checkpoint() -> Mapping[str, Any]:
+            return {"script": self.script, "step": step.number, "digest": step.digest, "place": dict(place())}
+
+        return self._commit(details, effect, checkpoint=checkpoint if self.script else None)
+
+    def stored_place(self, step: Step) -> Mapping[str, Any]:
+        """Return where *step* stands by what was committed last."""
+        run = self._run
+        job = run.ledger.find(run.job.request_id)
+        left = job.checkpoint if job is not None else {}
+        is_ours = left.get("script") == self.script and left.get("step") == step.number
+        place: Mapping[str, Any] = left.get("place", {}) if is_ours else {}
+        return place
+
+    def now(self) -> datetime:
+        """Return the time of this machine."""
+        return self._run.clock.now()
+
+    def next_size(self, size: int, *, took: timedelta) -> int:
+        """Return how many documents the next batch looks at, where one of *size* took so long."""
+        return next_size(size, took=took, target=BATCH, most=self.most_docs or self.batch_docs * GROWTH)
 
     def finish(self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None) -> None:
         """Commit the end of *step*: *effect*, its audit entry, and that nobody carries it out again."""
@@ -240,7 +360,7 @@ class Context:
                 self.journal.add(step, at=self._run.clock.now(), by=self.actor, session=session)
             return found
 
-        self._commit(details, transaction, checkpoint={} if self.script else None)
+        self._commit(details, transaction, checkpoint=dict if self.script else None)
 
     def check(self) -> None:
         """Return if the run should go on: for work between two commits that takes long.
@@ -261,15 +381,18 @@ class Context:
         return self.run
 
     def _commit(
-        self, details: Mapping[str, Detail], effect: Effect | None, *, checkpoint: Mapping[str, Any] | None
-    ) -> None:
+        self,
+        details: Mapping[str, Detail],
+        effect: Effect | None,
+        *,
+        checkpoint: Callable[[], Mapping[str, Any]] | None,
+    ) -> bool:
         run = self._run
-        self.commits += 1
 
         def transaction(session: Session) -> Outcome:
             found = effect(session) if effect is not None else None
             entry = Entry(
-                event=f"{self.revision}#{run.job.fence}#{self.commits}",
+                event=f"{self.revision}#{run.job.fence}#{self.commits + 1}",
                 entity_type="migration",
                 entity_id=self.revision,
                 action="migration.step",
@@ -277,9 +400,15 @@ class Context:
                 performed_by=self.actor,
                 details={**details, **(found or {})},
             )
-            return Outcome(entries=(entry,), checkpoint=checkpoint)
+            return Outcome(entries=(entry,), checkpoint=checkpoint() if checkpoint is not None else None)
 
-        run.commit(transaction)
+        is_ours = True
+        try:
+            run.commit(transaction)
+        except DuplicateEntry:  # under our fence: an attempt of ours committed, and the answer was lost
+            is_ours = False
+        self.commits += 1
+        return is_ours
 
 
 from migrations import ops  # noqa: E402 - the operations need the context they work on

@@ -78,12 +78,13 @@ def main(arguments: Sequence[str]) -> int:
             else:
                 wish = Wish(target=options.to, only=options.only, allow_late=tuple(options.allow_late))
                 done = runner.up(wish=wish, dry_run=options.dry_run)
+            aside = 0 if options.down or options.dry_run else runner.count_set_aside(done)
     except ComplianceError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
         return int(error.exit_code)
     verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
     print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
-    return int(ExitCode.OK)
+    return int(ExitCode.PARTIAL if aside else ExitCode.OK)
 
 
 def _list(runner: Runner, *, shows: bool) -> bool:

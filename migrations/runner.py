@@ -20,6 +20,7 @@ from migrations.admission import EVERYTHING, Admission, allowance_entries
 from migrations.context import Context, Report
 from migrations.journal import Journal, open_journal, passage_of
 from migrations.ledger import History, lease
+from migrations.ops.aside import count_unsettled
 from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.past import Mark
 from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
@@ -63,6 +64,7 @@ class Runner:
     report: Report
     lease: timedelta = timedelta(seconds=30)
     batch_docs: int = 500
+    most_docs: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     admission: Admission = EVERYTHING
 
@@ -160,6 +162,28 @@ class Runner:
             return plan_only(self.scripts(), wish.only, allow_late=wish.allow_late)
         return plan_up(self.scripts(), wish.target, allow_late=wish.allow_late)
 
+    def count_set_aside(self, revisions: Sequence[Revision]) -> int:
+        """Return how many documents these revisions could not change, and nobody has settled since."""
+        return count_unsettled(self.databases, [revision.name for revision in revisions])
+
+    def retry_set_aside(self) -> tuple[int, int]:
+        """Try documents that were set aside again; return how many went well, and how many are still set aside.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+        """
+        applied = self.history.applied()
+        revisions = [revision for revision in self.revisions if revision.name in applied]
+        before = self.count_set_aside(revisions)
+        if before:
+            with self._lease() as run:
+                for revision in revisions:
+                    if self.count_set_aside([revision]):
+                        ctx = self._context(Direction.UP, revision, run, drop_data=False)
+                        revision.up(replace(ctx, script="", retries=True))
+        left = self.count_set_aside(revisions)
+        return before - left, left
+
     def _lease(self) -> AbstractContextManager[Run]:
         return lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
 
@@ -222,6 +246,7 @@ class Runner:
             report=lambda line: self.report(f"  {line}"),
             run=run,
             batch_docs=self.batch_docs,
+            most_docs=self.most_docs,
             drop_data=drop_data,
         )
 

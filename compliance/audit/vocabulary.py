@@ -31,6 +31,7 @@ _OURS = {
     "migration.reverting": "the way back of a revision begins",
     "migration.reverted": "a revision is undone",
     "migration.repaired": "a person accepted that an applied script was edited, or is missing",
+    "migration.approved": "a person opened a gate for the script that waits at it",
     "migration.allowed_late": "a person let a script run after one that depends on it",
     "migration.lint_allowed": "the comments of a script that begins allow what rules forbid; with codes and counts",
     "campaign.started": "the requests of a campaign are recorded",

@@ -22,7 +22,12 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "drop_buckets": ("collection",),
     "shard_collection": ("collection", "keys"),
     "backfill": ("collection",),
+    "walk": ("collection",),
     "transform": ("collection",),
+    "atomic": ("what", "function"),
+    "verify": ("collection",),
+    "gate": ("name",),
+    "python": ("what", "function"),
 }
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "aggregate": ("pipeline",),
@@ -192,7 +197,7 @@ def _kind_of_step(operation: Operation) -> Kind:
             return Kind.EXPAND if operation.value("to", "strict") != "strict" else Kind.CONTRACT
         case "drop_collection" | "drop_index" | "drop_buckets":
             return Kind.CONTRACT
-        case "backfill" | "transform" | "partition" | "merge_partitions":
+        case "backfill" | "walk" | "transform" | "atomic" | "partition" | "merge_partitions":
             return Kind.DATA
     return Kind.OTHER
 

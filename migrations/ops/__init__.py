@@ -1,5 +1,35 @@
 """The operations of migrations, one module per kind; scripts reach them through ``ctx``."""
 
-from migrations.ops import collections, data, foundation, hidden, indexes, partition, unique, validator
+from migrations.ops import (
+    atomic,
+    backfill,
+    collections,
+    foundation,
+    gate,
+    hidden,
+    indexes,
+    partition,
+    python,
+    transform,
+    unique,
+    validator,
+    verify,
+    walk,
+)
 
-__all__ = ["collections", "data", "foundation", "hidden", "indexes", "partition", "unique", "validator"]
+__all__ = [
+    "atomic",
+    "backfill",
+    "collections",
+    "foundation",
+    "gate",
+    "hidden",
+    "indexes",
+    "partition",
+    "python",
+    "transform",
+    "unique",
+    "validator",
+    "verify",
+    "walk",
+]

@@ -7,7 +7,7 @@ A filter ``{_id: {$gt: last}}`` stays within the type of *last*: on ids of many 
 from collections.abc import Mapping
 from typing import Any
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 
 from compliance.mongo import Document, Session, driver_errors
@@ -18,6 +18,26 @@ BY_ID = [("_id", ASCENDING)]
 def behind(last: Any) -> Document:
     """Return the filter of every document whose ``_id`` sorts behind *last*."""
     return {"$expr": {"$gt": ["$_id", {"$literal": last}]}}
+
+
+def between(place: Mapping[str, Any], end: Mapping[str, Any]) -> Document:
+    """Return the filter of every document behind *place*, up to and with *end*; each is ``{"last": id}``."""
+    upto = {"$expr": {"$lte": ["$_id", {"$literal": end["last"]}]}}
+    return {"$and": [behind(place["last"]), upto]} if "last" in place else upto
+
+
+def next_place(collection: Collection[Document], place: Mapping[str, Any], *, limit: int) -> dict[str, Any]:
+    """Return the place *limit* documents behind *place*, or the last there is; empty at the end.
+
+    The index alone is read, and one id is sent, however many documents there are between the two places.
+    """
+    rest = behind(place["last"]) if "last" in place else {}
+    with driver_errors():
+        ids = collection.find(rest, {"_id": 1}, hint=BY_ID)
+        found = next(ids.sort(BY_ID).skip(limit - 1).limit(1), None)
+        if found is None:
+            found = next(collection.find(rest, {"_id": 1}, hint=BY_ID).sort("_id", DESCENDING).limit(1), None)
+    return {} if found is None else {"last": found["_id"]}
 
 
 def page(

@@ -93,7 +93,7 @@ def test_a_runner_that_dies_between_two_steps_is_finished_by_the_next(
             raise Died
 
     with pytest.raises(Died):
-        deployment.runner(report=die).up()
+        deployment.runner(report=die, most_docs=3).up()
     leave_the_lease_behind(admin)
 
     wait_until(lambda: succeeds(deployment), timeout=20, what="the lease of the dead runner ends")
@@ -106,7 +106,7 @@ def test_a_runner_that_dies_at_any_commit_is_finished_by_the_next(
     empty: Deployment, tmp_path: Path, n: int, moment: str
 ) -> None:
     admin, deployment = arrange_things(empty, tmp_path / "scripts")
-    runner = deployment.runner()
+    runner = deployment.runner(most_docs=3)
 
     with pytest.raises(Died):
         replace(runner, databases=mortal(runner.databases, at=n, committed=moment == "after")).up()
@@ -119,7 +119,7 @@ def test_a_runner_that_dies_at_any_commit_is_finished_by_the_next(
 def test_the_deaths_above_are_all_there_are(empty: Deployment, tmp_path: Path) -> None:
     admin, deployment = arrange_things(empty, tmp_path / "scripts")
     lines: list[str] = []
-    runner = deployment.runner(report=lines.append)
+    runner = deployment.runner(report=lines.append, most_docs=3)
     databases = mortal(runner.databases, at=0, committed=False)
 
     replace(runner, databases=databases).up()
@@ -132,7 +132,7 @@ def test_the_deaths_above_are_all_there_are(empty: Deployment, tmp_path: Path) -
 def interrupted(empty: Deployment, folder: Path, *, at: int) -> tuple[Databases, Deployment]:
     """Scripts that were interrupted at a transaction."""
     admin, deployment = arrange_things(empty, folder)
-    runner = deployment.runner()
+    runner = deployment.runner(most_docs=3)
     with pytest.raises(Died):
         replace(runner, databases=mortal(runner.databases, at=at, committed=True)).up()
     leave_the_lease_behind(admin)

@@ -10,11 +10,14 @@ from migrations.revision import Revision
 from migrations.runner import Wish
 from migrations.standing import standings
 from worker.cli.lint import lint
+from worker.cli.migrate_aside import approve, retry
 from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
 from worker.cli.runtime import EnvOption, JsonOption, show_json
 
 app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
+app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
+app.command(epilog="Example: compliance migrate retry")(retry)
 app.command("lint", epilog="Example: compliance migrate lint --since origin/main --sarif lint.sarif")(lint)
 app.command("list", epilog="Example: compliance migrate list --json")(list_)
 app.command("show", epilog="Example: compliance migrate show 004_post")(show)
@@ -49,7 +52,11 @@ def up(
     with open_runner(ctx, env) as runner:
         wish = Wish(target=to, only=only, allow_late=tuple(allow_late or ()))
         done = runner.up(wish=wish, dry_run=dry_run)
+        aside = 0 if dry_run else runner.count_set_aside(done)
     _show("to apply" if dry_run else "applied", done, as_json=json)
+    if aside:
+        sys.stderr.write(f"{aside} documents could not be changed and were set aside: see set_aside\n")
+        raise typer.Exit(int(ExitCode.PARTIAL))
 
 
 @app.command(epilog="Example: compliance migrate down 003")

@@ -69,7 +69,7 @@ def _move_batch(
         return {"batch": batch}
 
     details: Mapping[str, Detail] = {"op": op, "collection": collection}
-    ctx.commit(step, details, effect, place={"documents": moved + len(ids)})
+    ctx.commit(step, details, effect, place=lambda: {"documents": moved + len(ids)})
     return batch
 
 

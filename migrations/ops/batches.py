@@ -1,0 +1,207 @@
+"""Carry a change through a collection: batch by batch in the order of ``_id``, each exactly once.
+
+A batch is one transaction of the fence, the change, its audit entry and the place behind it. Its size follows the time
+it takes. What becomes of a batch that does not pass is in ``migrations.ops.faults``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo.collection import Collection
+
+from compliance.audit.entry import Detail
+from compliance.errors import StepFailed, StoreUnavailable
+from compliance.mongo import Document, Session
+from migrations.ops import aside
+from migrations.ops.faults import BatchTooBig, DocumentRefused, refusals
+from migrations.ops.keyset import between, next_place
+from migrations.step import Step
+
+if TYPE_CHECKING:
+    from migrations.context import Context
+
+PATIENCE = timedelta(seconds=60)  # without a commit: more than a failover takes
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """What a change did to a batch.
+
+    Attributes:
+        documents: How many it changed.
+        refused: The ``_id`` and the reason of each document that it cannot change.
+    """
+
+    documents: int
+    refused: tuple[tuple[Any, str], ...] = ()
+
+
+Change = Callable[[Document, Session], Changed]
+Refused = tuple[Any, int | None, str]  # the ``_id``, the code of the server, and the reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is carried through a collection.
+
+    Attributes:
+        op: Its name in the audit log.
+        where: Which documents are changed.
+        change: Changes the documents of a filter in a transaction; may run several times.
+        error_budget: How many documents of the step may be set aside in all.
+    """
+
+    op: str
+    collection: str
+    where: Document
+    change: Change
+    error_budget: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """One step on its way through a collection.
+
+    Attributes:
+        place: Where a successor goes on: ``last``, and ``documents`` and ``aside`` so far; operations add to it.
+        ahead: The place as it is once the transaction that runs has committed.
+        size: How many documents the next batch looks at.
+        silent_since: When the first of the failures since the last commit was.
+    """
+
+    ctx: "Context"
+    step: Step
+    work: Work
+    place: dict[str, Any] = field(init=False)
+    ahead: dict[str, Any] = field(default_factory=dict, init=False)
+    size: int = field(init=False)
+    pause: timedelta = field(default=FIRST_PAUSE, init=False)
+    silent_since: datetime | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.place = {"documents": 0, "aside": 0, **self.step.place}
+        self.size = self.ctx.batch_docs
+
+    @property
+    def collection(self) -> Collection[Document]:
+        """The collection that is walked."""
+        return self.ctx.databases.app[self.work.collection]
+
+    def go(self) -> None:
+        """Go on from the place to the end of the collection.
+
+        Raises:
+            StepFailed: When more documents were set aside than the error budget allows.
+            StoreUnavailable: When nothing could be committed for a minute.
+        """
+        while True:
+            try:
+                end = next_place(self.collection, self.place, limit=self.size)
+                if not end:
+                    return
+                self._take(end)
+            except StoreUnavailable as error:
+                self._wait(error)
+
+    def retry(self) -> None:
+        """Try again what the step set aside; what is refused again stays there."""
+        for id_ in aside.ids_of(self.ctx, self.step):
+            one = {"$and": [{"_id": {"$eq": id_}}, self.work.where]}
+
+            def effect(session: Session, id_: Any = id_, one: Document = one) -> Mapping[str, Detail]:
+                with refusals():
+                    changed = self.work.change(one, session)
+                if changed.refused:
+                    raise DocumentRefused(0)
+                aside.settle(self.ctx, self.step, id_, session=session)
+                return {"batch": changed.documents, "settled": 1}
+
+            try:
+                self._attempt(effect)
+            except DocumentRefused as error:
+                self.ctx.report(f"a document of {self.work.collection} is refused again: {error.reason}")
+
+    def begin_again(self, where: Document) -> None:
+        """Let the next ``go`` begin at the first document, for those that match *where*."""
+        self.work = replace(self.work, where=where)
+        self.place = {name: value for name, value in self.place.items() if name != "last"}
+        self.place["again"] = self.place.get("again", 0) + 1
+
+    def _take(self, end: Mapping[str, Any]) -> None:
+        began = self.ctx.now()
+        try:
+            self._commit(end)
+        except BatchTooBig:
+            self._halve()
+        except DocumentRefused as error:
+            if self.size > 1:
+                self._halve()
+            else:
+                self._set_aside(end, error)
+        else:
+            self.size = self.ctx.next_size(self.size, took=self.ctx.now() - began)
+            self.pause, self.silent_since = FIRST_PAUSE, None
+
+    def _commit(self, end: Mapping[str, Any]) -> None:
+        """Change the documents up to *end* in one transaction; the driver may try it once where it is one document."""
+        documents = {"$and": [between(self.place, end), self.work.where]}
+        attempts = 0
+
+        def effect(session: Session) -> Mapping[str, Detail]:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1 and self.size > 1:
+                raise BatchTooBig
+            with refusals():
+                changed = self.work.change(documents, session)
+            refused = [(id_, None, reason) for id_, reason in changed.refused]
+            self._leave(end, changed.documents, refused, session)
+            return {"batch": changed.documents} | ({"set_aside": len(refused)} if refused else {})
+
+        self._attempt(effect)
+
+    def _set_aside(self, end: Mapping[str, Any], error: DocumentRefused) -> None:
+        def effect(session: Session) -> Mapping[str, Detail]:
+            self._leave(end, 0, [(end["last"], error.code, error.reason)], session)
+            return {"batch": 0, "set_aside": 1, "code": error.code}
+
+        self._attempt(effect)
+
+    def _leave(self, end: Mapping[str, Any], documents: int, refused: Sequence[Refused], session: Session) -> None:
+        """Set *refused* aside in the transaction of *session*, and say where the walk stands when it commits."""
+        total = self.place["aside"] + len(refused)
+        if total > self.work.error_budget:
+            _, code, reason = refused[0]
+            raise StepFailed(
+                f"{total} documents of {self.work.collection} cannot be changed, and {self.work.error_budget} may be "
+                f"set aside; one of the last: {reason}{f' (code {code})' if code else ''}; correct the script or the "
+                "documents, or raise its error_budget"
+            )
+        self.ahead = {**self.place, **end, "documents": self.place["documents"] + documents, "aside": total}
+        described = [
+            aside.describe(self.ctx, self.step, self.work.collection, id_, code=code, reason=reason)
+            for id_, code, reason in refused
+        ]
+        aside.add(self.ctx, described, session=session)
+
+    def _attempt(self, effect: Callable[[Session], Mapping[str, Detail]]) -> None:
+        details: Mapping[str, Detail] = {"op": self.work.op, "collection": self.work.collection}
+        is_ours = self.ctx.commit(self.step, details, effect, place=lambda: self.ahead)
+        self.place = self.ahead if is_ours else {**self.place, **self.ctx.stored_place(self.step)}
+
+    def _halve(self) -> None:
+        self.size = max(1, self.size // 2)
+
+    def _wait(self, error: StoreUnavailable) -> None:
+        """Wait before the next attempt; raise *error* where nothing was committed for too long."""
+        now = self.ctx.now()
+        self.silent_since = self.silent_since or now
+        if now - self.silent_since > PATIENCE:
+            raise error
+        self._halve()
+        self.ctx.check()
+        self.ctx.sleep(self.pause)
+        self.pause = min(self.pause * 2, LONGEST_PAUSE)
