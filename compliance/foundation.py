@@ -71,6 +71,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     "migration_lease": (),
     "migration_steps": (),
     "migration_sources": (),
+    "migration_control": (),
     "migration_approvals": (IndexModel([("gate", ASCENDING)], name="ix_approval_gate"),),
     "declared_schema": (),
     "set_aside": (),

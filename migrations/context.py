@@ -15,7 +15,7 @@ from migrations.journal import Journal
 from migrations.ops.atomic import Transaction
 from migrations.ops.ddl import Patience
 from migrations.step import Kind, Step, digest
-from migrations.throttle.size import next_size
+from migrations.throttle.throttle import Throttle
 
 __all__ = ["Context", "Effect", "Report", "Transform", "timedelta"]  # a script may not import datetime
 
@@ -23,7 +23,6 @@ Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
 Update = Document | list[Document]
 ERROR_BUDGET = 100
-BATCH = timedelta(milliseconds=250)
 GROWTH = 10
 Transact = Callable[[Transaction], object]
 Opaque = Callable[[Db], object]
@@ -49,6 +48,7 @@ class Context:
         batch_docs: How many documents the first batch of a step looks at.
         most_docs: How many one may grow to; None for ten times the first.
         drop_data: Whether collections that hold documents may be dropped on the way down.
+        throttle: What holds batches back; None for nothing.
         retries: Whether documents that were set aside are tried again; all other steps are passed by.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
         patience: How long commands that take a lock are asked again.
@@ -68,8 +68,14 @@ class Context:
     steps: int = 0
     commits: int = 0
     retries: bool = False
+    throttle: Throttle | None = None
     planned: set[str] = field(default_factory=set)
     patience: Patience = field(default_factory=Patience)
+
+    @property
+    def largest_batch(self) -> int:
+        """How many documents a batch may look at."""
+        return self.most_docs or self.batch_docs * GROWTH
 
     @property
     def is_dry_run(self) -> bool:
@@ -334,6 +340,12 @@ class Context:
 
         return self._commit(details, effect, checkpoint=checkpoint if self.script else None)
 
+    def leave(self, step: Step, place: Mapping[str, Any]) -> None:
+        """Say where *step* stands without having done anything; for who looks at a run that waits."""
+        checkpoint = {"script": self.script, "step": step.number, "digest": step.digest, "place": dict(place)}
+        if self.script:
+            self._run.commit(lambda _: Outcome(checkpoint=checkpoint))
+
     def stored_place(self, step: Step) -> Mapping[str, Any]:
         """Return where *step* stands by what was committed last."""
         run = self._run
@@ -346,10 +358,6 @@ class Context:
     def now(self) -> datetime:
         """Return the time of this machine."""
         return self._run.clock.now()
-
-    def next_size(self, size: int, *, took: timedelta) -> int:
-        """Return how many documents the next batch looks at, where one of *size* took so long."""
-        return next_size(size, took=took, target=BATCH, most=self.most_docs or self.batch_docs * GROWTH)
 
     def finish(self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None) -> None:
         """Commit the end of *step*: *effect*, its audit entry, and that nobody carries it out again."""

@@ -25,6 +25,7 @@ from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.past import Mark
 from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
 from migrations.revision import Revision
+from migrations.throttle.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +248,7 @@ class Runner:
             run=run,
             batch_docs=self.batch_docs,
             most_docs=self.most_docs,
+            throttle=None if run is None else Throttle(databases=self.databases, clock=self.clock),
             drop_data=drop_data,
         )
 

@@ -32,6 +32,7 @@ _OURS = {
     "migration.reverted": "a revision is undone",
     "migration.repaired": "a person accepted that an applied script was edited, or is missing",
     "migration.approved": "a person opened a gate for the script that waits at it",
+    "migration.throttled": "a person changed how fast migrations may go",
     "migration.allowed_late": "a person let a script run after one that depends on it",
     "migration.lint_allowed": "the comments of a script that begins allow what rules forbid; with codes and counts",
     "campaign.started": "the requests of a campaign are recorded",

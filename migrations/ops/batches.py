@@ -4,7 +4,8 @@ A batch is one transaction of the fence, the change, its audit entry and the pla
 it takes. What becomes of a batch that does not pass is in ``migrations.ops.faults``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,16 @@ from compliance.mongo import Document, Session
 from migrations.ops import aside
 from migrations.ops.faults import BatchTooBig, DocumentRefused, refusals
 from migrations.ops.keyset import between, next_place
+from migrations.progress import Progress
 from migrations.step import Step
+from migrations.throttle.canary import watched
+from migrations.throttle.decide import Pace
 
 if TYPE_CHECKING:
     from migrations.context import Context
 
 PATIENCE = timedelta(seconds=60)  # without a commit: more than a failover takes
+TELL_EVERY = timedelta(seconds=1)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
 
 
@@ -80,9 +85,11 @@ class Walk:
     size: int = field(init=False)
     pause: timedelta = field(default=FIRST_PAUSE, init=False)
     silent_since: datetime | None = field(default=None, init=False)
+    told_at: datetime | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.place = {"documents": 0, "aside": 0, **self.step.place}
+        left = {name: value for name, value in self.step.place.items() if name != "waiting"}
+        self.place = {"documents": 0, "aside": 0, **left}
         self.size = self.ctx.batch_docs
 
     @property
@@ -97,6 +104,11 @@ class Walk:
             StepFailed: When more documents were set aside than the error budget allows.
             StoreUnavailable: When nothing could be committed for a minute.
         """
+        with self._canary():
+            self._go()
+
+    def _go(self) -> None:
+        self._hold(None)
         while True:
             try:
                 end = next_place(self.collection, self.place, limit=self.size)
@@ -142,8 +154,11 @@ class Walk:
             else:
                 self._set_aside(end, error)
         else:
-            self.size = self.ctx.next_size(self.size, took=self.ctx.now() - began)
             self.pause, self.silent_since = FIRST_PAUSE, None
+            took = self.ctx.now() - began
+            self.place["seconds"] = round(self.place.get("seconds", 0.0) + took.total_seconds(), 3)
+            self._tell()
+            self._hold(took)
 
     def _commit(self, end: Mapping[str, Any]) -> None:
         """Change the documents up to *end* in one transaction; the driver may try it once where it is one document."""
@@ -192,6 +207,39 @@ class Walk:
         is_ours = self.ctx.commit(self.step, details, effect, place=lambda: self.ahead)
         self.place = self.ahead if is_ours else {**self.place, **self.ctx.stored_place(self.step)}
 
+    def _hold(self, took: timedelta | None) -> None:
+        """Wait while the throttle says so, then take the size of the next batch from it."""
+        pace = Pace(size=self.size, took=took, most=self.ctx.largest_batch)
+        if self.ctx.throttle is not None:
+            self.size = self.ctx.throttle.next_batch(pace, wait=self._sleep, told=self._say_why)
+
+    def _sleep(self, duration: timedelta) -> None:
+        self.ctx.check()
+        self.ctx.sleep(duration)
+
+    def _say_why(self, reasons: tuple[str, ...]) -> None:
+        self.ctx.report(f"waiting: {'; '.join(reasons)}")
+        self.ctx.leave(self.step, {**self.place, "waiting": list(reasons)})
+
+    def _tell(self) -> None:
+        """Report how far it is, at most once a second."""
+        now = self.ctx.now()
+        if self.told_at is None or now - self.told_at >= TELL_EVERY:
+            if self.told_at is not None:
+                self.ctx.report(Progress.of_place(self.place, what=self.step.what).line)
+            self.told_at = now
+
+    @contextmanager
+    def _canary(self) -> Iterator[None]:
+        """Measure small writes meanwhile, where there is more to do than one batch."""
+        throttle = self.ctx.throttle
+        if throttle is None or self.place.get("of", 0) <= self.ctx.largest_batch:
+            yield
+            return
+        with watched(self.ctx.databases, throttle.clock) as throttle.canary:
+            yield
+        throttle.canary = None
+
     def _halve(self) -> None:
         self.size = max(1, self.size // 2)
 
@@ -202,6 +250,5 @@ class Walk:
         if now - self.silent_since > PATIENCE:
             raise error
         self._halve()
-        self.ctx.check()
-        self.ctx.sleep(self.pause)
+        self._sleep(self.pause)
         self.pause = min(self.pause * 2, LONGEST_PAUSE)

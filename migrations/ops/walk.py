@@ -1,5 +1,6 @@
 """Update documents exactly once each, whatever a repeat of the update would do."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compliance.errors import StepFailed, StepRefused
@@ -47,7 +48,7 @@ def begin(ctx: "Context", op: str, **arguments: Any) -> Step | None:
     with driver_errors():
         pending = ctx.databases.app[collection].count_documents(where)
     ctx.report(f"{op} {pending} documents of {collection}")
-    return None if ctx.is_dry_run else step
+    return None if ctx.is_dry_run else replace(step, place={"of": pending, **step.place})
 
 
 def require_update(ctx: "Context", collection: str, update: "Update") -> None:

@@ -13,11 +13,13 @@ from worker.cli.lint import lint
 from worker.cli.migrate_aside import approve, retry
 from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
+from worker.cli.migrate_throttle import throttle
 from worker.cli.runtime import EnvOption, JsonOption, show_json
 
 app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
 app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
 app.command(epilog="Example: compliance migrate retry")(retry)
+app.command(epilog="Example: compliance migrate throttle --max-lag 5")(throttle)
 app.command("lint", epilog="Example: compliance migrate lint --since origin/main --sarif lint.sarif")(lint)
 app.command("list", epilog="Example: compliance migrate list --json")(list_)
 app.command("show", epilog="Example: compliance migrate show 004_post")(show)

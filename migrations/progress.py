@@ -1,0 +1,66 @@
+"""How far a migration is: what the place of its step says, for people and for machines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compliance.mongo import Databases, driver_errors
+from migrations.ledger import LEASE, LEASE_ID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One step that goes through a collection.
+
+    Attributes:
+        what: The step, or the script and the number of the step.
+        documents: How many were changed.
+        of: How many there were to change when the step began; an estimate, for the application writes meanwhile.
+        seconds: How long the batches took, without what they waited.
+        waiting: Why it waits; empty while it works.
+    """
+
+    what: str
+    documents: int
+    of: int
+    seconds: float
+    waiting: tuple[str, ...] = ()
+
+    @classmethod
+    def of_place(cls, place: Mapping[str, Any], *, what: str) -> "Progress":
+        """Return what the *place* of a step says."""
+        return cls(
+            what=what,
+            documents=place.get("documents", 0),
+            of=place.get("of", 0),
+            seconds=place.get("seconds", 0.0),
+            waiting=tuple(place.get("waiting", ())),
+        )
+
+    @property
+    def rate(self) -> float | None:
+        """Documents per second; None before the first batch."""
+        return self.documents / self.seconds if self.seconds and self.documents else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate; None while that is not known."""
+        return max(0, self.of - self.documents) / self.rate if self.rate else None
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        done = f"{self.what}: {self.documents} of {self.of} documents"
+        if self.rate is None or self.seconds_left is None:
+            return done
+        return f"{done}, {self.rate:.0f} a second, {self.seconds_left:.0f} s left"
+
+
+def progress_of(databases: Databases) -> list[Progress]:
+    """Return how far the step is that runs, or that was interrupted; nothing where it has no documents."""
+    with driver_errors():
+        lease = databases.compliance[LEASE].find_one({"_id": LEASE_ID}, {"checkpoint": 1}) or {}
+    left = lease.get("checkpoint") or {}
+    if "of" not in left.get("place", {}):
+        return []
+    return [Progress.of_place(left["place"], what=f"{left['script']}, step {left['step']}")]

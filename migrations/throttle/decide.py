@@ -1,0 +1,58 @@
+"""Go on or wait: any factor that says wait wins; pure.
+
+Source: the throttle of gh-ost, of which no factor overrides another.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from migrations.throttle.factor import Factor, Moment
+from migrations.throttle.size import next_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Wait, for every one of these reasons."""
+
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Go:
+    """Look at so many documents in the next batch."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """The batch before: how many documents it looked at, how long it took, and how many one may look at.
+
+    Attributes:
+        took: None before the first batch.
+    """
+
+    size: int
+    took: timedelta | None
+    most: int
+
+
+def decide(readings: Mapping[str, Any], factors: Mapping[str, Factor], moment: Moment, pace: Pace) -> Pause | Go:
+    """Return what to do next.
+
+    Args:
+        readings: By the name of the factor; one that could not be read is absent, and says nothing.
+        factors: Every factor that counts.
+        moment: What they judge by.
+        pace: The batch before.
+    """
+    said = (factor.judge(readings[name], moment) for name, factor in factors.items() if name in readings)
+    reasons = tuple(reason for reason in said if reason is not None)
+    if reasons:
+        return Pause(reasons=reasons)
+    if pace.took is None:
+        return Go(batch=min(pace.size, pace.most))
+    target = timedelta(seconds=moment.control.batch_seconds)
+    return Go(batch=next_size(pace.size, took=pace.took, target=target, most=pace.most))

@@ -1,0 +1,25 @@
+"""How far back the oplog reaches: a secondary or a watcher that was away for longer has lost its place."""
+
+from compliance.mongo import Databases
+from migrations.throttle.factor import FACTORS, Factor, Moment
+
+LEAST_SECONDS = 3600.0
+
+
+def read(databases: Databases) -> tuple[float, bool]:
+    """Return the window in seconds, and whether any entry was dropped: an oplog that has room loses nothing."""
+    status = databases.client.admin.command({"serverStatus": 1, "oplog": 1})
+    oplog = status["oplog"]
+    seconds = float(oplog["latestOptime"].time - oplog["earliestOptime"].time)
+    return seconds, status["oplogTruncation"]["truncateCount"] > 0
+
+
+def judge(reading: tuple[float, bool], _: Moment) -> str | None:
+    """Wait while old entries are dropped sooner than is safe."""
+    seconds, is_full = reading
+    if not is_full or seconds >= LEAST_SECONDS:
+        return None
+    return f"the oplog reaches back {seconds / 60:.0f} min only (at least {LEAST_SECONDS / 60:.0f})"
+
+
+FACTORS.add("oplog_window", Factor(read=read, judge=judge))

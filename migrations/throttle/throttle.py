@@ -1,0 +1,83 @@
+"""Hold a step back between its batches."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from compliance.clock import Clock
+from compliance.errors import StoreUnavailable
+from compliance.mongo import Databases, translate
+from migrations.throttle.canary import Canary
+from migrations.throttle.control import read_control
+from migrations.throttle.decide import Go, Pace, decide
+from migrations.throttle.factor import Factor, Moment
+from migrations.throttle.factors import FACTORS
+
+RECHECK = timedelta(milliseconds=500)  # while it waits
+FRESH = timedelta(seconds=1)  # how long a look at the servers counts while it works
+
+
+@dataclass(slots=True, kw_only=True)
+class Throttle:
+    """Looks at every factor between two batches.
+
+    Attributes:
+        canary: Where small writes are measured, too.
+        reasons: Why the step waits now; empty while it works.
+        seen: What the last look at the servers showed.
+        blind: The factors that this user may not look at, or that there are none of here.
+    """
+
+    databases: Databases
+    clock: Clock
+    factors: Mapping[str, Factor] = field(default_factory=lambda: FACTORS)
+    canary: Canary | None = None
+    reasons: tuple[str, ...] = ()
+    blind: set[str] = field(default_factory=set)
+    seen: dict[str, Any] = field(default_factory=dict)
+    seen_at: datetime | None = None
+
+    def next_batch(
+        self, pace: Pace, *, wait: Callable[[timedelta], None], told: Callable[[tuple[str, ...]], None]
+    ) -> int:
+        """Return how many documents the next batch looks at, as soon as no factor says wait.
+
+        Args:
+            pace: The batch before.
+            wait: Waits, or raises where the run should end.
+            told: Told the reasons whenever they change.
+        """
+        while True:
+            moment = Moment(
+                control=read_control(self.databases),
+                now=self.clock.now(),
+                canary=self.canary.slower if self.canary is not None else None,
+            )
+            found = decide(self._readings(), self.factors, moment, pace)
+            if isinstance(found, Go):
+                self.reasons = ()
+                return found.batch
+            if found.reasons != self.reasons:
+                told(found.reasons)
+            self.reasons = found.reasons
+            wait(RECHECK)
+
+    def _readings(self) -> dict[str, Any]:
+        now = self.clock.now()
+        if self.seen_at is not None and not self.reasons and now - self.seen_at < FRESH:
+            return self.seen
+        readings = {}
+        for name, factor in self.factors.items():
+            if name in self.blind:
+                continue
+            try:
+                readings[name] = factor.read(self.databases)
+            except PyMongoError as error:
+                if isinstance(translate(error), StoreUnavailable):
+                    raise translate(error) from None
+                self.blind.add(name)
+        self.seen, self.seen_at = readings, now
+        return readings

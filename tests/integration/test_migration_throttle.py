@@ -1,0 +1,106 @@
+"""A migration that is held back while it runs, on real servers."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployment import Deployment
+from migrated import write_scripts
+from waiting import wait_until
+
+from compliance.audit.entry import Cause
+from compliance.audit.log import AuditLog
+from compliance.clock import SystemClock
+from compliance.errors import InvalidPayload
+from compliance.roles import Role
+from migrations.progress import progress_of
+from migrations.runner import Runner
+from migrations.throttle import canary
+from migrations.throttle.control import Control, change_control, read_control
+from migrations.throttle.factors import FACTORS
+from migrations.throttle.throttle import Throttle
+
+WALK = '''
+        """Count."""
+
+
+        def up(ctx):
+            """Each once."""
+            ctx.walk("things", where={}, update={"$inc": {"n": 1}})
+
+
+        def down(ctx):
+            """Nothing."""
+'''
+
+
+def change(runner: Runner, **changes: Any) -> Control:
+    log = AuditLog(runner.databases, Cause(channel="test"))
+    return change_control(runner.databases, log, changes, by="test", clock=SystemClock())
+
+
+def test_every_factor_can_be_read_by_the_migrator_and_lets_an_idle_server_work(deployment: Deployment) -> None:
+    services = deployment.services(Role.MIGRATOR)
+    throttle = Throttle(databases=services.databases, clock=services.clock)
+
+    assert set(throttle._readings()) == set(FACTORS)
+    assert throttle.blind == set()
+
+
+def test_a_run_that_is_paused_waits_says_why_and_goes_on_when_told(empty: Deployment, tmp_path: Path) -> None:
+    app, lines, paused = empty.admin.app["things"], list[str](), list[bool]()
+    app.insert_many([{"_id": n, "n": 0} for n in range(60)])
+    scripts = write_scripts(tmp_path / "scripts", {"v001_data_it.py": WALK})
+    deployment = empty.with_settings(migrations=scripts, batch_docs=2)
+    person = deployment.runner()
+
+    def pause_once() -> bool:
+        if not paused and app.find_one({"n": 1}) is not None:
+            paused.append(True)
+            change(person, paused=True)
+        return False
+
+    runner = deployment.runner(most_docs=2, report=lines.append, should_stop=pause_once)
+    going = threading.Thread(target=runner.up)
+    going.start()
+    wait_until(lambda: any("waiting: paused by a person" in line for line in lines), timeout=30, what="it waits")
+    wait_until(lambda: any(one.waiting for one in progress_of(empty.admin)), timeout=10, what="its place says why")
+    (progress,) = progress_of(empty.admin)
+    assert 0 < progress.documents < 60
+    assert progress.of == 60
+    change(person, paused=False)
+    going.join(60)
+
+    assert not going.is_alive()
+    assert [one["n"] for one in app.find()] == [1] * 60
+    assert progress_of(empty.admin) == []
+    assert [entry["details"] for entry in empty.entries(action="migration.throttled")] == [
+        {"paused": "True"},
+        {"paused": "False"},
+    ]
+
+
+def test_a_setting_is_kept_beside_the_others_and_a_wrong_one_changes_nothing(deployment: Deployment) -> None:
+    runner = deployment.runner()
+    assert read_control(runner.databases) == Control()
+    change(runner, max_lag_seconds=5.0)
+    change(runner, window="22:00-06:00")
+
+    with pytest.raises(InvalidPayload, match="a batch takes from"):
+        change(runner, batch_seconds=0.0)
+
+    assert read_control(runner.databases) == Control(max_lag_seconds=5.0, window="22:00-06:00")
+    assert len(deployment.entries(action="migration.throttled")) == 2
+
+
+def test_the_canary_knows_how_much_slower_writes_became(deployment: Deployment) -> None:
+    databases, clock = deployment.services(Role.MIGRATOR).databases, SystemClock()
+
+    with canary.watched(databases, clock) as found:
+        assert found.idle >= 0.001
+        assert found.slower is None
+        wait_until(lambda: found.slower is not None, timeout=30, what="enough writes are measured")
+        found.recent.extend([found.idle * 50] * canary.RECENT_WRITES)
+        assert found.slower is not None
+        assert found.slower > 2
