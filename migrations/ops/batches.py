@@ -74,6 +74,7 @@ class Walk:
         place: Where a successor goes on: ``last``, and ``documents`` and ``aside`` so far; operations add to it.
         ahead: The place as it is once the transaction that runs has committed.
         size: How many documents the next batch looks at.
+        took: How long the last one took; None where it did not pass.
         silent_since: When the first of the failures since the last commit was.
     """
 
@@ -83,6 +84,7 @@ class Walk:
     place: dict[str, Any] = field(init=False)
     ahead: dict[str, Any] = field(default_factory=dict, init=False)
     size: int = field(init=False)
+    took: timedelta | None = field(default=None, init=False)
     pause: timedelta = field(default=FIRST_PAUSE, init=False)
     silent_since: datetime | None = field(default=None, init=False)
     told_at: datetime | None = field(default=None, init=False)
@@ -108,9 +110,9 @@ class Walk:
             self._go()
 
     def _go(self) -> None:
-        self._hold(None)
         while True:
             try:
+                self._hold(self.took)
                 end = next_place(self.collection, self.place, limit=self.size)
                 if not end:
                     return
@@ -143,7 +145,7 @@ class Walk:
         self.place["again"] = self.place.get("again", 0) + 1
 
     def _take(self, end: Mapping[str, Any]) -> None:
-        began = self.ctx.now()
+        began, self.took = self.ctx.now(), None
         try:
             self._commit(end)
         except BatchTooBig:
@@ -155,10 +157,9 @@ class Walk:
                 self._set_aside(end, error)
         else:
             self.pause, self.silent_since = FIRST_PAUSE, None
-            took = self.ctx.now() - began
-            self.place["seconds"] = round(self.place.get("seconds", 0.0) + took.total_seconds(), 3)
+            self.took = self.ctx.now() - began
+            self.place["seconds"] = round(self.place.get("seconds", 0.0) + self.took.total_seconds(), 3)
             self._tell()
-            self._hold(took)
 
     def _commit(self, end: Mapping[str, Any]) -> None:
         """Change the documents up to *end* in one transaction; the driver may try it once where it is one document."""

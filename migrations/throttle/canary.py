@@ -4,12 +4,12 @@ import statistics
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from compliance.clock import Clock
-from compliance.errors import ComplianceError
+from compliance.errors import ComplianceError, StoreUnavailable
 from compliance.mongo import Databases, driver_errors
 from migrations.throttle.control import CONTROL
 
@@ -57,7 +57,8 @@ def slow(seconds: tuple[float, ...]) -> float:
 def watched(databases: Databases, clock: Clock) -> Iterator[Canary]:
     """Write before the block to know the idle time, and within it to see it rise."""
     canary = Canary(databases, clock)
-    canary.idle = slow(tuple(canary.write() for _ in range(IDLE_WRITES)))
+    with suppress(StoreUnavailable):  # then it says nothing
+        canary.idle = slow(tuple(canary.write() for _ in range(IDLE_WRITES)))
     ended = threading.Event()
 
     def write() -> None:

@@ -1,0 +1,217 @@
+"""A walk of which a repeat would count twice, under faults and beside writers: each document exactly once.
+
+The storm picks fault, moment and batch by a seed that is printed; ``WALK_SEED`` repeats one.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from deployment import Deployment
+from faults import Died, mortal
+from migrated import leave_the_lease_behind, write_scripts
+from proxy import BEFORE_REPLY, BEFORE_REQUEST, open_proxy
+from pymongo.errors import PyMongoError
+from waiting import wait_until
+
+from compliance.errors import LeaseLost, LockHeld, StoreUnavailable
+from compliance.mongo import Databases, open_client
+from compliance.roles import Role
+from migrations.runner import Runner
+
+pytestmark = pytest.mark.timeout(600)
+
+DOCUMENTS = 24
+BEFORE_IT_BEGINS = {"rolesInfo", "connectionStatus", "usersInfo"}  # what the driver does not try again by itself
+SCRIPT = '''
+        """Count."""
+
+
+        def up(ctx):
+            """Each once."""
+            ctx.walk("things", where={}, update={"$inc": {"n": 1}})
+
+
+        def down(ctx):
+            """Nothing."""
+'''
+
+
+@pytest.fixture
+def walked(empty: Deployment, tmp_path: Path) -> Deployment:
+    """A database with one script, where a transaction that nobody ends is soon given up."""
+    empty.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
+    scripts = write_scripts(tmp_path / "scripts", {"v001_data_it.py": SCRIPT})
+    deployment = empty.with_settings(migrations=scripts, batch_docs=4, lease=timedelta(seconds=0.5))
+    deployment.migrate()
+    begin_again(deployment)
+    return deployment
+
+
+@contextmanager
+def written(walked: Deployment) -> Iterator[Counter[int]]:
+    """Fill the collection and count up another field of its documents for the block; yields what was acknowledged."""
+    app = walked.admin.app["things"]
+    app.delete_many({})
+    app.insert_many([{"_id": n, "n": 0, "other": 0} for n in range(DOCUMENTS)])
+    acknowledged: Counter[int] = Counter()
+    ended = threading.Event()
+
+    def write() -> None:
+        chosen = random.Random(1)
+        while not ended.wait(0.01):
+            id_ = chosen.randrange(DOCUMENTS)
+            with suppress(PyMongoError):
+                app.update_one({"_id": id_}, {"$inc": {"other": 1}})
+                acknowledged[id_] += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        ended.set()
+        thread.join()
+
+
+def assert_once(walked: Deployment, acknowledged: Counter[int], what: object) -> None:
+    found = list(walked.admin.app["things"].find())
+
+    assert {one["_id"]: one["n"] for one in found} == dict.fromkeys(range(DOCUMENTS), 1), what
+    assert {one["_id"]: one["other"] for one in found} == {n: acknowledged[n] for n in range(DOCUMENTS)}, what
+
+
+def finish(walked: Deployment) -> None:
+    """Let a successor run until it is done."""
+
+    def is_done() -> bool:
+        with suppress(LockHeld, LeaseLost, StoreUnavailable):
+            walked.runner(most_docs=4).up()
+            return True
+        return False
+
+    wait_until(is_done, timeout=90, what="a successor finishes the walk")
+
+
+def begin_again(walked: Deployment) -> None:
+    """Undo the script; a run that died at its last commit left a lease behind."""
+
+    def is_undone() -> bool:
+        with suppress(LockHeld):
+            walked.runner().down("zero")
+            return True
+        return False
+
+    wait_until(is_undone, timeout=30, what="the lease of the dead runner ends")
+
+
+def meet(walked: Deployment, what: object, fault: Callable[[], bool]) -> bool:
+    """Meet *fault* with writers beside it, let a successor finish, and look; return whether it was met."""
+    with written(walked) as acknowledged:
+        was_met = fault()
+        finish(walked)
+    assert_once(walked, acknowledged, what)
+    begin_again(walked)
+    return was_met
+
+
+def die(walked: Deployment, at: int, *, committed: bool) -> bool:
+    """Die at a transaction."""
+    runner = walked.runner(most_docs=4)
+    try:
+        replace(runner, databases=mortal(runner.databases, at=at, committed=committed)).up()
+    except Died:
+        leave_the_lease_behind(walked.admin)
+        return True
+    return False
+
+
+def break_line(walked: Deployment, at: int, when: str) -> bool:
+    """Lose a request or a reply; a run that has begun goes on by itself."""
+    endpoints = walked.stack.endpoints
+    (port,) = endpoints.mongod_ports
+    uri = endpoints.mongodb_uri(Role.MIGRATOR.value, auth_source=f"{walked.name}_compliance")
+    runner: Runner = walked.runner(most_docs=4)
+    with open_proxy(port) as proxy:
+        by_proxy = uri.replace(f":{port}/", f":{proxy.port}/").replace("replicaSet=rs0&", "")
+        with open_client(by_proxy, app_name="test", direct=True) as client:
+            proxy.at, proxy.when = at, when
+            databases = Databases(client, walked.name, runner.databases.participant)
+            try:
+                replace(runner, databases=databases).up()
+            except StoreUnavailable:
+                assert proxy.broke in BEFORE_IT_BEGINS
+        return proxy.broke is not None
+
+
+def sleep_and_wake(walked: Deployment, home: Path, delay: float) -> bool:
+    """Stop a real process for longer than its lease, let a successor finish, and wake it up."""
+    environ = {
+        "PATH": os.defpath,
+        **walked.environ(home),
+        "COMPLIANCE_MIGRATIONS": str(walked.settings.migrations),
+        "COMPLIANCE_BATCH_DOCS": "1",
+        "COMPLIANCE_LEASE_SECONDS": "1",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "migrations"], env=environ, stderr=subprocess.PIPE)
+    app = walked.admin.app["things"]
+    with suppress(AssertionError):
+        wait_until(lambda: process.poll() is not None or app.find_one({"n": 1}) is not None, timeout=60, what="begins")
+    threading.Event().wait(delay)
+    process.send_signal(signal.SIGSTOP)
+    was_met = process.poll() is None
+    finish(walked)
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in {0, 75}, errors
+    return was_met
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_walk_whose_runner_dies_at_any_transaction_counts_once(walked: Deployment, committed: bool) -> None:  # noqa: FBT001
+    met = 0
+    while meet(walked, (met, committed), partial(die, walked, met + 1, committed=committed)):
+        met += 1
+
+    assert met >= DOCUMENTS // 4 + 3
+
+
+@pytest.mark.parametrize("when", [BEFORE_REQUEST, BEFORE_REPLY])
+def test_a_walk_whose_line_breaks_counts_once_and_goes_on_by_itself(walked: Deployment, when: str) -> None:
+    at, met = 3, 0
+    while meet(walked, (at, when), partial(break_line, walked, at, when)):
+        at, met = at + 9, met + 1
+
+    assert met >= 8
+
+
+def test_a_zombie_that_wakes_up_behind_its_lease_changes_nothing(walked: Deployment, tmp_path: Path) -> None:
+    assert meet(walked, "zombie", partial(sleep_and_wake, walked, tmp_path, 0.02))
+
+
+@pytest.mark.storm
+def test_a_storm_of_two_hundred_faults_counts_once(walked: Deployment, tmp_path: Path) -> None:
+    seed = int(os.environ.get("WALK_SEED", random.SystemRandom().randrange(2**32)))  # noqa: TID251 - to repeat a storm
+    sys.stdout.write(f"WALK_SEED={seed}\n")
+    chosen = random.Random(seed)
+    for number in range(200):
+        at = chosen.randrange(1, 90)
+        fault = chosen.choice(
+            [
+                partial(die, walked, at % 12 + 1, committed=bool(at % 2)),
+                partial(break_line, walked, at, (BEFORE_REQUEST, BEFORE_REPLY)[at % 2]),
+                partial(sleep_and_wake, walked, tmp_path, at / 1000),
+            ]
+        )
+        meet(walked, (seed, number), fault)
