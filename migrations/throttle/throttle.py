@@ -50,6 +50,7 @@ class Throttle:
             wait: Waits, or raises where the run should end.
             told: Told the reasons whenever they change.
         """
+        written = self.canary.written if self.canary is not None else 0
         while True:
             moment = Moment(
                 control=read_control(self.databases),
@@ -64,6 +65,8 @@ class Throttle:
                 told(found.reasons)
             self.reasons = found.reasons
             wait(RECHECK)
+            if self.canary is not None:
+                self.canary.rest(written)
 
     def _readings(self) -> dict[str, Any]:
         now = self.clock.now()

@@ -18,6 +18,7 @@ from migrations.progress import progress_of
 from migrations.runner import Runner
 from migrations.throttle import canary
 from migrations.throttle.control import Control, change_control, read_control
+from migrations.throttle.decide import Pace
 from migrations.throttle.factors import FACTORS
 from migrations.throttle.throttle import Throttle
 
@@ -104,3 +105,20 @@ def test_the_canary_knows_how_much_slower_writes_became(deployment: Deployment) 
         found.recent.extend([found.idle * 50] * canary.RECENT_WRITES)
         assert found.slower is not None
         assert found.slower > 2
+
+
+def test_a_step_that_waits_takes_slow_writes_for_those_of_others(deployment: Deployment) -> None:
+    """Nothing of ours runs while it waits, so they stay slow without us: it must not wait for ever."""
+    services = deployment.services(Role.MIGRATOR)
+    waited: list[object] = []
+    slow_ones = canary.Canary(services.databases, services.clock, idle=0.001)
+    slow_ones.recent.extend([0.05] * canary.RECENT_WRITES)
+    throttle = Throttle(databases=services.databases, clock=services.clock, canary=slow_ones)
+
+    def wait(duration: object) -> None:
+        waited.append(duration)
+        slow_ones.written += canary.RECENT_WRITES // 2
+
+    size = throttle.next_batch(Pace(size=7, took=None, most=9), wait=wait, told=lambda _: None)
+
+    assert (size, len(waited)) == (7, 2)
