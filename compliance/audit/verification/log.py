@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -146,7 +145,7 @@ class _Verification:
     def _read(self, check: YearCheck, readers: Readers) -> None:
         """Verify the batches of one log; entries are read while those before them are compared."""
         total = check.size + self.databases.audit[AUDIT_LOG].estimated_document_count()
-        waiting: deque[tuple[list[Batch], Future[Records]]] = deque()
+        waiting: deque[tuple[list[Batch], Callable[[], Records]]] = deque()
         for batches in _chunks(check.batches()):
             waiting.append((batches, readers.submit([id_ for batch in batches for id_ in batch.ids])))
             if len(waiting) > readers.ahead:
@@ -161,8 +160,8 @@ class _Verification:
             for raw in self._unsealed.read(batch.ids):
                 self._unsealed.say_fault(raw, "no checkpoint signs it")
 
-    def _take(self, check: YearCheck, batches: list[Batch], found: "Future[Records]") -> None:
-        records = found.result()
+    def _take(self, check: YearCheck, batches: list[Batch], found: Callable[[], Records]) -> None:
+        records = found()
         for batch in batches:
             check.take(batch, records)
 
