@@ -180,6 +180,17 @@ def test_a_batch_without_a_time_is_none(scene: Scene) -> None:
     assert ("FORGED", f"a batch of {scene.sealed.log}") in scene.sealed.findings(since=scene.kept[0])
 
 
+def test_a_batch_of_nothing_is_named_and_no_error(scene: Scene) -> None:
+    nothing = {"_id": {"log": scene.sealed.log, "start": SMALL}, "n": 0, "ids": b"", "leaves": b"", "token": "x"}
+    frontier = b"".join(scene.batch(2).frontier.hashes)
+    scene.audit["audit_batches"].insert_one(
+        nothing | {"frontier": frontier, "sealed_at": scene.batch(2).sealed_at + timedelta(hours=1)},
+        bypass_document_validation=True,
+    )
+
+    assert scene.sealed.findings() == [("FORGED", f"batch {SMALL} of {scene.sealed.log}")]
+
+
 def test_no_time_of_a_batch_keeps_its_missing_checkpoint_from_being_found(scene: Scene) -> None:
     scene.audit["audit_checkpoints"].delete_one({"_id.size": SMALL})
     later = scene.sealed.deployment.admin.server_time() + 12 * MINUTE

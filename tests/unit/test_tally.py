@@ -5,10 +5,10 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.audit.verification.tally import GROUPS, Tally, after, packed, prefix
+from compliance.audit.verification.tally import DIGITS, GROUPS, Tally, after, packed, prefix
 
 IDS = st.text(alphabet="0123456789abcdef", min_size=32, max_size=32)
-ALIKE = IDS.map(lambda id_: "0000" + id_[4:])  # of one group
+ALIKE = IDS.map(lambda id_: "000" + id_[3:])  # of one group
 
 
 def ids(count: int) -> list[str]:
@@ -41,9 +41,9 @@ def test_every_id_that_differs_is_named_or_its_group_is(one: set[str], other: se
     difference = mine.difference(theirs)
 
     groups = {prefix(group) for group in difference.groups}
-    assert {id_ for id_ in other - one if id_[:4] not in groups} == difference.more
-    assert {id_ for id_ in one - other if id_[:4] not in groups} == difference.less
-    differing = [id_[:4] for id_ in one ^ other]
+    assert {id_ for id_ in other - one if id_[:DIGITS] not in groups} == difference.more
+    assert {id_ for id_ in one - other if id_[:DIGITS] not in groups} == difference.less
+    differing = [id_[:DIGITS] for id_ in one ^ other]
     assert all(differing.count(group) > 1 for group in groups)
 
 
@@ -69,7 +69,7 @@ def test_an_id_twice_is_not_once() -> None:
 
     assert mine.difference(theirs).less == {id_}
     mine, theirs = tallies([id_] * 3, [id_])
-    assert mine.difference(theirs).groups == (int(id_[:4], 16),)
+    assert mine.difference(theirs).groups == (int(id_[:DIGITS], 16),)
 
 
 def test_another_key_gives_another_product() -> None:
@@ -84,9 +84,17 @@ def test_another_key_gives_another_product() -> None:
 
 def test_every_id_lies_between_its_prefix_and_what_comes_after() -> None:
     for id_ in (*ids(100), "0" * 32, "f" * 32):
-        group = int(id_[:4], 16)
+        group = int(id_[:DIGITS], 16)
         assert prefix(group) <= id_ < after(group)
     assert all(after(group) == prefix(group + 1) for group in range(GROUPS - 1))
+
+
+def test_ids_are_counted() -> None:
+    tally = Tally()
+    tally.add(["f" * 32] * 3)
+    tally.add(["0" * 32])
+
+    assert [tally.count(group) for group in (0, 1, GROUPS - 1)] == [1, 0, 3]
 
 
 def test_groups_are_looked_at_together_as_far_as_memory_goes() -> None:

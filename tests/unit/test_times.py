@@ -105,3 +105,28 @@ def test_what_no_checkpoint_signs_is_late_after_a_minute_whatever_its_batch_says
 
 def test_nothing_is_not_late() -> None:
     assert not times().is_late
+
+
+@pytest.mark.parametrize(
+    "moments", [[], [20], [20, 25, 15], [20, 31, 20], [-9], [-11, 5], [-10, 0], [30, 20, 10, 0], [40]]
+)
+@pytest.mark.parametrize("sealed", [-20, 0, 25])
+def test_the_times_of_a_batch_are_taken_together_as_one_by_one(moments: list[int], sealed: int) -> None:
+    one_by_one, together = times(), times()
+    for found in (one_by_one, together):
+        found.take(ms(25 * MINUTE), ms(0 * MINUTE))
+    written, sealed_at = [ms(moment * MINUTE) for moment in moments], ms(sealed * MINUTE)
+
+    expected = [(number, one_by_one.take(moment, sealed_at)) for number, moment in enumerate(written)]
+
+    assert together.take_all(written, sealed_at) == [(number, why) for number, why in expected if why is not None]
+    one_by_one.sign()
+    together.sign()
+    assert together == one_by_one
+
+
+def test_a_batch_of_which_nothing_is_there_says_nothing() -> None:
+    found = times()
+
+    assert found.take_all([], ms(0 * MINUTE)) == []
+    assert found == times()

@@ -10,7 +10,6 @@ from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Fault, Findings
 from compliance.audit.verification.readers import parts
 from compliance.audit.verification.streams import Streams
-from compliance.audit.wire import encode_base64
 from compliance.mongo import Databases, driver_errors
 
 ASKED = 1_000  # ids of one question
@@ -30,5 +29,5 @@ def check_signatures(streams: Streams, findings: Findings, *, databases: Databas
             if fault is not None:
                 why = f"it ends numbers {run.first} to {run.last} of stream {stream}, and {fault.partition(' ')[2]}"
                 findings.add(Fault.FORGED, f"entry {run.last_id}", why)
-            elif encode_base64(entry_hash(read_stored(raw))) != run.last_hash:
+            elif entry_hash(read_stored(raw)) != run.last_hash:
                 findings.add(Fault.MODIFIED, f"entry {run.last_id}", "it changed while it was verified")

@@ -4,7 +4,7 @@ Entries of a stream may come in another order than they were written (the sealer
 are put together in the end, and what stays apart then is a gap.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -25,9 +25,9 @@ class Run:
     """
 
     first: int
-    prev: str | None
+    prev: bytes | None
     last: int
-    last_hash: str
+    last_hash: bytes
     last_id: str
 
 
@@ -41,16 +41,19 @@ class Streams:
 
     is_whole: bool
     _runs: dict[Place, list[Run]] = field(default_factory=dict)
-    _excused: set[str] = field(default_factory=set)
+    _excused: set[bytes] = field(default_factory=set)
 
-    def add(self, place: Place, seq: int, prev: str | None, leaf: str, id_: str) -> None:
-        """Add one entry, whose bytes MUST have the hash *leaf*; that and *prev* are in base64."""
-        runs = self._runs.setdefault(place, [])
-        if runs and runs[-1].last + 1 == seq and runs[-1].last_hash == prev:
-            run = runs[-1]
-            run.last, run.last_hash, run.last_id = seq, leaf, id_
-        else:
-            runs.append(Run(seq, prev, seq, leaf, id_))
+    def add(self, entries: Iterable[tuple[str, Place, int, bytes | None, bytes]]) -> None:
+        """Add entries: the id of each, its place and number, what it names as the hash before, and its own."""
+        for id_, place, seq, prev, leaf in entries:
+            runs = self._runs.get(place)
+            if runs is None:
+                self._runs[place] = [Run(seq, prev, seq, leaf, id_)]
+            elif runs[-1].last_hash == prev and runs[-1].last + 1 == seq:
+                run = runs[-1]
+                run.last, run.last_hash, run.last_id = seq, leaf, id_
+            else:
+                runs.append(Run(seq, prev, seq, leaf, id_))
 
     def runs(self) -> Iterator[tuple[str, Run]]:
         """Yield every run with the name of its stream.
@@ -61,12 +64,12 @@ class Streams:
         """
         return ((stream, run) for (_, stream), runs in self._runs.items() for run in runs)
 
-    def excuse(self, leaf: str) -> None:
+    def excuse(self, leaf: bytes) -> None:
         """Note that the entry with this hash is missing or altered, which is reported, so that its stream is not."""
         if len(self._excused) < MAX_EXCUSED:
             self._excused.add(leaf)
 
-    def befores(self) -> set[str]:
+    def befores(self) -> set[bytes]:
         """Return the hashes that the first entries of runs name as that of the entry before them."""
         return {run.prev for runs in self._runs.values() for run in runs if run.prev is not None}
 

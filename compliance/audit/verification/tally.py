@@ -1,8 +1,8 @@
 """Compare two multitudes of ids without keeping them: which ids are sealed, and which the collection holds.
 
-Ids fall into 65,536 groups by their first digits. Of each group its sum is kept, and the product of its ids, each moved
-by a random number, modulo a prime. Nobody who does not know that number can prepare two multitudes with equal products.
-Where one id is the whole difference, it is known from the sums; other groups are looked at in full afterwards.
+Ids fall into 4,096 groups by their first digits. Of each group count and sum are kept, and the product of its ids, each
+moved by a random number, modulo a prime. Nobody who does not know that number can prepare two multitudes with equal
+products. Where one id is the whole difference, the sums say which; other groups are looked at in full afterwards.
 
 Source: Clarke et al., Incremental Multiset Hash Functions (2003), section 5; Schwartz 1980, Zippel 1979: two products
 of n factors are equal by chance in at most n of 2**128 cases.
@@ -12,12 +12,13 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-GROUPS = 1 << 16
-DIGITS = 4
+DIGITS = 3
+GROUPS = 1 << (4 * DIGITS)
 ID_BITS = 128
 PRIME = 2**ID_BITS + 51
 
 _SHIFT = ID_BITS - 4 * DIGITS
+_ONE = 1 << (2 * ID_BITS)  # what a sum counts an id by, far above the sum itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +45,21 @@ class Tally:
     """
 
     key: int = field(default_factory=lambda: secrets.randbelow(PRIME))
-    counts: list[int] = field(default_factory=lambda: [0] * GROUPS)
     sums: list[int] = field(default_factory=lambda: [0] * GROUPS)
     products: list[int] = field(default_factory=lambda: [1] * GROUPS)
 
     def add(self, ids: Iterable[str | bytes]) -> None:
         """Add *ids* of 32 hex digits each."""
-        key, counts, sums, products = self.key, self.counts, self.sums, self.products
+        key, one, sums, products = self.key, _ONE, self.sums, self.products
         for id_ in ids:
             number = int(id_, 16)
             group = number >> _SHIFT
-            counts[group] += 1
-            sums[group] += number
+            sums[group] += one + number
             products[group] = products[group] * (number + key) % PRIME
+
+    def count(self, group: int) -> int:
+        """Return how many ids a group has."""
+        return self.sums[group] // _ONE
 
     def difference(self, other: "Tally") -> Difference:
         """Return in what *other* differs from this one."""
@@ -65,10 +68,10 @@ class Tally:
             if self.products[group] == other.products[group]:
                 continue
             found = other.sums[group] - self.sums[group]
-            if _exceeds(self, other, group, by=found):
-                more.add(_id(found))
-            elif _exceeds(other, self, group, by=-found):
-                less.add(_id(-found))
+            if _exceeds(self, other, group, by=found - _ONE):
+                more.add(_id(found - _ONE))
+            elif _exceeds(other, self, group, by=-found - _ONE):
+                less.add(_id(-found - _ONE))
             else:
                 groups.append(group)
         return Difference(more=frozenset(more), less=frozenset(less), groups=tuple(groups))

@@ -4,6 +4,7 @@ An entry says its own time, which its writer signed and its leaf hash covers; a 
 nothing covers. So whether the log is silent, or late, goes by entries, and the time of a batch is compared with theirs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -74,6 +75,18 @@ class Times:
             return "its time is later than that of its seal"
         self.latest = max(self.latest, created_at)
         return None
+
+    def take_all(self, moments: Sequence[int], sealed_at: int) -> list[tuple[int, str]]:
+        """Take the times of all entries of a batch; return which of them cannot be right, and why."""
+        if not moments:
+            return []
+        least, most = min(moments), max(moments)
+        if most - _APART <= min(sealed_at, self.now) and least >= max(most, self.latest) - _APART:  # none is to be said
+            self.take(least, sealed_at)
+            self.take(most, sealed_at)
+            return []
+        found = ((number, self.take(moment, sealed_at)) for number, moment in enumerate(moments))
+        return [(number, why) for number, why in found if why is not None]
 
     def sign(self) -> None:
         """Note that a checkpoint signs all that was taken so far."""

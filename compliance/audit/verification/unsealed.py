@@ -9,12 +9,13 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from itertools import chain
 
 from bson.raw_bson import RawBSONDocument
 
+from compliance.audit.answers import find_entries
 from compliance.audit.seals import CLOCKS_APART, Seals
-from compliance.audit.stored import find_stored_fault, read_stored, split, stored_entries, stored_id
+from compliance.audit.stored import find_stored_fault, read_stored, stored_entries, stored_id
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import MAX_FINDINGS, Fault, Findings
 from compliance.audit.verification.readers import parts
@@ -60,7 +61,7 @@ class Unsealed:
         self._say_twice(raw for part in parts(found.less, ASKED) for raw in self.read(part, ONLY_ID))
         pending += self._judge(self.read(self._never_sealed(found, verified)))
         for groups in packed(
-            found.groups, (there.counts[group] + tally.counts[group] for group in found.groups), most=self.held
+            found.groups, (there.count(group) + tally.count(group) for group in found.groups), most=self.held
         ):
             pending += self._judge(self.read(self._compare(groups)))
         return pending
@@ -105,14 +106,13 @@ class Unsealed:
     def _tally_there(self, key: int) -> tuple[Tally, list[bytes]]:
         """Return the tally of the ids of the collection, and documents of ids that are no ids."""
         there, odd = Tally(key), list[bytes]()
-        with driver_errors():
-            for part in self._raw({}, hint="_id_"):
-                ids = _ROW.findall(part)
-                if len(ids) * _ROW_BYTES != len(part):
-                    rows = [(row, _ROW.fullmatch(row)) for row in split(part)]
-                    ids = [found[1] for _, found in rows if found is not None]
-                    odd += [row for row, found in rows if found is None][: MAX_FINDINGS - len(odd)]
-                there.add(ids)
+        for rows in self._answers({}, hint="_id_"):
+            data = b"".join(rows)
+            ids = _ROW.findall(data)
+            if len(ids) * _ROW_BYTES != len(data):
+                ids = [found[1] for found in map(_ROW.fullmatch, rows) if found is not None]
+                odd += [row for row in rows if not _ROW.fullmatch(row)][: MAX_FINDINGS - len(odd)]
+            there.add(ids)
         return there, odd
 
     def _never_sealed(self, found: Difference, verified: Mapping[str, int]) -> set[str]:
@@ -145,13 +145,10 @@ class Unsealed:
 
     def _rows(self, query: Mapping[str, object]) -> Iterator[bytes]:
         """Yield the ids of entries, each in a document of its own."""
-        with driver_errors():
-            for part in self._raw(query):
-                yield from split(part)
+        return chain.from_iterable(self._answers(query))
 
-    def _raw(self, query: Mapping[str, object], **options: str) -> Iterator[bytes]:
-        found = stored_entries(self.databases).find_raw_batches(query, ONLY_ID, batch_size=AT_ONCE, **options)
-        return (cast("bytes", part) for part in found)
+    def _answers(self, query: Mapping[str, object], **options: str) -> Iterator[list[bytes]]:
+        return find_entries(self.databases, query, at_once=AT_ONCE, projection=ONLY_ID, **options)
 
     def read(self, ids: Iterable[str], fields: Mapping[str, int] | None = None) -> Iterator[RawBSONDocument]:
         """Yield the entries with *ids* that are there."""

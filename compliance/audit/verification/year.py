@@ -1,6 +1,6 @@
 """The log of one year: its batches, its tree and its checkpoints."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,12 +13,11 @@ from compliance.audit.seals import Seals
 from compliance.audit.tiles import read_edge
 from compliance.audit.trust import Trust
 from compliance.audit.verification.finding import Fault, Findings
-from compliance.audit.verification.readers import Record, Records
+from compliance.audit.verification.readers import UNREADABLE, Record, Records
 from compliance.audit.verification.streams import Streams
 from compliance.audit.verification.tally import Tally
 from compliance.audit.verification.times import Times, milliseconds
 from compliance.audit.verification.tree import StoredTiles, Tree, tree_of
-from compliance.audit.wire import encode_base64
 from compliance.errors import InvalidProof, MalformedProof, UnknownName
 
 
@@ -86,9 +85,9 @@ class YearCheck:
             return
         self.times.recall_seal(self.before.sealed_at)
         for id_, leaf in zip(self.before.ids, self.before.leaves, strict=True):
-            record = records.get(id_)
-            if record is not None and record.leaf == leaf:
-                self.times.recall(record.created_at)
+            found, *_, created_at = records.get(id_, UNREADABLE)
+            if found == leaf:
+                self.times.recall(created_at)
 
     def batches(self) -> Iterator[Batch]:
         """Yield what comes, as far as it hangs together."""
@@ -103,7 +102,7 @@ class YearCheck:
         for batch in self.batches_behind(0) if befores else ():
             if batch.start >= self.boundary:
                 return
-            for leaf in befores.intersection(map(encode_base64, batch.leaves)):
+            for leaf in befores.intersection(batch.leaves):
                 self.streams.excuse(leaf)
 
     def batches_behind(self, start: int) -> Iterator[Batch]:
@@ -203,23 +202,44 @@ class YearCheck:
 
     def _take_entries(self, batch: Batch, records: Records) -> bool:
         """Return whether every entry of *batch* that is there has the bytes that were sealed."""
-        found = [id_ for id_ in batch.ids if id_ in records]
-        if len(found) < len(batch.ids) and batch.end > self.boundary:
+        there = [id_ for id_ in batch.ids if id_ in records]
+        if len(there) < len(batch.ids) and batch.end > self.boundary:
             self.boundary = self.find_boundary()
-        is_intact, sealed_at = True, self._take_seal(batch)
-        for index, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True), batch.start):
-            record = records.get(id_)
-            if record is None:
-                self._miss(id_, index, leaf)
-            elif record.leaf != leaf:
-                is_intact = False
-                self._say(Fault.MODIFIED, id_, index, "its bytes are not those that were sealed")
-                self.streams.excuse(encode_base64(leaf))  # nothing that it says now is what was sealed
+        found = [records.get(id_, UNREADABLE) for id_ in batch.ids]
+        leaves, streams, *_ = zip(*found, strict=True) if found else ((), ())
+        is_sound = leaves == batch.leaves and None not in streams
+        places = range(len(found)) if is_sound else self._sort_out(batch, records)
+        self._take_sound(batch, [found[place] for place in places], places)
+        self.tally.add(there)
+        self.entries += len(there)
+        return is_sound or len(places) == len(there)
+
+    def _sort_out(self, batch: Batch, records: Records) -> list[int]:
+        """Say what is wrong with entries of *batch*; return which of them are as they were sealed, in a place."""
+        sound = []
+        for place, (id_, leaf) in enumerate(zip(batch.ids, batch.leaves, strict=True)):
+            found, stream, *_ = records.get(id_, UNREADABLE)
+            if id_ not in records:
+                self._miss(id_, batch.start + place, leaf)
+            elif found != leaf:
+                self._say(Fault.MODIFIED, id_, batch.start + place, "its bytes are not those that were sealed")
+                self.streams.excuse(leaf)  # nothing that it says now is what was sealed
+            elif stream is None:
+                self._say(Fault.FORGED, id_, batch.start + place, "it has no place in the stream of a writer")
             else:
-                self._take_entry(id_, index, record, sealed_at)
-        self.tally.add(found)
-        self.entries += len(found)
-        return is_intact
+                sound.append(place)
+        return sound
+
+    def _take_sound(self, batch: Batch, records: Sequence[Record], places: Sequence[int]) -> None:
+        """Take place and time of entries that are as they were sealed, by their places in *batch*."""
+        sealed_at = self._take_seal(batch)
+        if not records:
+            return
+        leaves, streams, numbers, befores, moments = zip(*records, strict=True)
+        ids = [batch.ids[place] for place in places]
+        self.streams.add(zip(ids, streams, numbers, befores, leaves, strict=True))
+        for number, why in self.times.take_all(moments, sealed_at):
+            self._say(Fault.BACKDATED, ids[number], batch.start + places[number], why)
 
     def _take_seal(self, batch: Batch) -> int:
         """Return until when its entries may have been written, in milliseconds."""
@@ -229,19 +249,10 @@ class YearCheck:
         self.findings.add(Fault.FORGED, f"batch {batch.start} of {self.log}", why)
         return self.times.now
 
-    def _take_entry(self, id_: str, index: int, record: Record, sealed_at: int) -> None:
-        if record.place is None:
-            self._say(Fault.FORGED, id_, index, "it has no place in the stream of a writer")
-            return
-        self.streams.add(record.place, record.seq, record.prev, encode_base64(record.leaf or b""), id_)
-        why = self.times.take(record.created_at, sealed_at)
-        if why is not None:
-            self._say(Fault.BACKDATED, id_, index, why)
-
     def _miss(self, id_: str, index: int, leaf: bytes) -> None:
         if index >= self.boundary:
             self._say(Fault.MISSING, id_, index, "it was sealed and is gone")
-            self.streams.excuse(encode_base64(leaf))
+            self.streams.excuse(leaf)
 
     def _compare_elsewhere(self, batch: Batch, followed: Frontier) -> None:
         for known in self.elsewhere:
