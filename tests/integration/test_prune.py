@@ -233,7 +233,7 @@ def test_neither_tiles_nor_checkpoints_of_a_stranger_move_the_boundary(scene: Ex
     audit["audit_checkpoints"].insert_one({"_id": {"log": scene.log, "size": SIZE + 7}, "note": b"junk"})
 
     assert scene.boundary == BELOW
-    assert {kind for kind, _ in scene.sealed.findings()} == {"MODIFIED", "TRUNCATED"}
+    assert {kind for kind, _ in scene.sealed.findings()} == {"MODIFIED", "FORGED"}
     audit["audit_batches"].update_one({}, {"$set": {"leaves": bytes(32)}})
     assert scene.boundary == 0
 
