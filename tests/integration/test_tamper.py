@@ -270,12 +270,14 @@ def trusting(filled: Deployment) -> Deployment:
     return filled
 
 
-def test_what_a_signed_entry_of_the_same_transaction_prunes_is_no_incident(trusting: Deployment) -> None:
+def test_what_a_signed_entry_of_the_same_transaction_prunes_is_told_of_as_one(trusting: Deployment) -> None:
     with watching(trusting):
-        prune(trusting, pruning(entries=2), deletes=2)
+        recorded = pruning(entries=2)
+        prune(trusting, recorded, deletes=2)
         settle(trusting)
 
-    assert kinds(trusting) == []
+    assert kinds(trusting) == ["PRUNED"]
+    assert sentences(trusting) == {f"audit_log: 2 entries were removed, as entry {recorded['_id']} says: was that you?"}
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_the_entry_of_an_earlier_pruning_serves_no_second_one(trusting: Deployme
         trusting.admin.transact(again)
         settle(trusting)
 
-    assert kinds(trusting) == ["DELETED", "DELETED"]
+    assert kinds(trusting) == ["DELETED", "DELETED", "PRUNED"]
 
 
 def test_what_our_processes_do_is_no_incident(empty: Deployment, tmp_path: Path) -> None:
