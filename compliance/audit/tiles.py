@@ -101,25 +101,6 @@ def bundles_between(first: int, second: int) -> Iterator[Bundle]:
     return (Bundle(index, width) for index, width in _places(first, second))
 
 
-def grow(size: int, leaves: Iterable[bytes], *, read: TileReader) -> Iterator[tuple[Tile, bytes]]:
-    """Yield the tiles, with their bytes, that leaf hashes *leaves* add to a tree of *size*.
-
-    Reads at most the one partial tile of each level. They are the tiles of `tiles_between`, in its order.
-    """
-    level, start, fresh = 0, size, check_hashes(leaves)
-    while fresh:
-        index, kept = divmod(start, WIDTH)
-        hashes = _hashes(Tile(level, index, kept), read) if kept else []
-        hashes += fresh
-        fresh = []
-        for place, begin in enumerate(range(0, len(hashes), WIDTH), index):
-            part = hashes[begin : begin + WIDTH]
-            yield Tile(level, place, len(part)), b"".join(part)
-            if len(part) == WIDTH:
-                fresh.append(root_of(part))
-        level, start = level + 1, index
-
-
 def stream_tiles(leaves: Iterable[bytes], *, begin: int = 0, read: TileReader) -> Iterator[tuple[Tile, bytes]]:
     """Yield the tiles, with their bytes, of the tree whose leaf hashes from *begin* on are *leaves*; each tile once.
 

@@ -20,19 +20,19 @@ from compliance.audit.tiles import (
     Tile,
     bundle_bytes,
     bundles_between,
-    grow,
     nodes_in_tiles,
     parse_bundle,
     parse_path,
     parse_tile,
     read_edge,
+    stream_tiles,
     tiles_between,
 )
 from compliance.errors import MalformedProof
 
 LEAVES = [leaf_hash(number.to_bytes(4, "big")) for number in range(70_000)]
 NODES = nodes_of(LEAVES)
-ALL = dict(grow(0, LEAVES, read=lambda tile: pytest.fail(f"{tile.path} is not there yet")))
+ALL = dict(stream_tiles(LEAVES, read=lambda tile: pytest.fail(f"{tile.path} is not there yet")))
 WIDEST = {(tile.level, tile.index): data for tile, data in ALL.items()}
 # Computed by golang.org/x/mod/sumdb/tlog over the same leaves.
 ROOTS = {
@@ -138,13 +138,15 @@ def test_the_tiles_of_two_steps_are_those_of_one(first: int, second: int) -> Non
     assert {tile for tile in before if tile.width == 256} <= after
 
 
-@given(first=st.integers(0, 1500), count=st.integers(0, 1500))
-def test_growing_writes_the_tiles_that_are_missing_with_the_hashes_of_the_tree(first: int, count: int) -> None:
-    stored = dict(grow(0, LEAVES[:first], read=dict[Tile, bytes]().__getitem__))
-    grown = list(grow(first, LEAVES[first : first + count], read=stored.__getitem__))
+@given(first=SIZES, second=SIZES)
+def test_an_edge_fills_the_full_tiles_that_are_missing_with_the_hashes_of_the_tree(first: int, second: int) -> None:
+    first, second = sorted((first, second))
+    edge, _ = read_edge(first, stored).extended([])
+    after, full = edge.extended(LEAVES[first:second])
 
-    assert [tile for tile, _ in grown] == list(tiles_between(first, first + count))
-    for tile, data in grown:
+    assert (edge.size, after.size) == (first, second)
+    assert [tile for tile, _ in full] == [tile for tile in tiles_between(first, second) if tile.width == WIDTH]
+    for tile, data in full:
         begin = tile.index * 256
         assert parse_tile(data, width=tile.width) == [
             NODES(8 * tile.level, number) for number in range(begin, begin + tile.width)
@@ -193,7 +195,7 @@ def test_a_tile_of_another_length_is_refused(data: bytes) -> None:
 
 def test_what_is_not_a_hash_gets_into_no_tile() -> None:
     with pytest.raises(MalformedProof):
-        list(grow(0, [b"the bytes of a leaf"], read=stored))
+        Edge().extended([b"the bytes of a leaf"])
 
 
 def test_a_tile_is_read_once_for_a_proof() -> None:
@@ -266,7 +268,7 @@ def test_no_bundle_is_outside_of_the_log(place: tuple[int, int]) -> None:
 def test_an_edge_grows_as_the_tree_of_its_tiles(size: int, parts: list[int]) -> None:
     total = size + sum(parts)
     leaves = [leaf_hash(b"%d" % number) for number in range(total)]
-    whole = dict(grow(0, leaves, read=lambda _: b""))
+    whole = dict(stream_tiles(leaves, read=lambda _: b""))
     edge, full = Edge().extended(leaves[:size])
     for part in parts:
         edge, more = edge.extended(leaves[edge.size : edge.size + part])
