@@ -1,5 +1,6 @@
 """What an auditor takes home is of the log that was sealed last, whatever an entry is dated."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from deployment import Deployment
@@ -26,3 +27,19 @@ def test_the_last_checkpoint_is_of_the_log_that_was_sealed_last(deployment: Depl
 
     assert max(sealed.seals.logs()) != present
     assert (found.origin, found.size) == (present, size + 1)
+
+
+def test_a_log_of_another_name_is_not_taken_home(deployment: Deployment, tmp_path: Path) -> None:
+    sealed = SealedLog(deployment, tmp_path / "guard.json")
+    sealed.seal_all()
+    audit, trust = deployment.admin.audit, deployment.addresses.trust()
+    before = last_checkpoint(sealed.seals, trust)
+    batch = audit["audit_batches"].find_one({})
+    assert batch is not None
+    ahead = batch["sealed_at"] + timedelta(days=900)
+    for log in ("evil/2099", f"{trust.origin}/2099"):
+        audit["audit_batches"].insert_one(batch | {"_id": {"log": log, "start": 0}, "sealed_at": ahead})
+        note = before.replace(trust.origin.encode(), b"evil")
+        audit["audit_checkpoints"].insert_one({"_id": {"log": log, "size": batch["n"]}, "note": note})
+
+    assert last_checkpoint(sealed.seals, trust) == before
