@@ -1,6 +1,5 @@
 """What was signed last, once its signature is known to be ours."""
 
-from contextlib import suppress
 from datetime import datetime
 
 from compliance.audit.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
@@ -43,12 +42,21 @@ def find_note(seals: Seals, trust: Trust, *, before: datetime | None = None) -> 
         seals: What is sealed.
         trust: Whose signatures count; a checkpoint of somebody else is passed by.
         before: Where given, what was sealed since then is left out.
+
+    Raises:
+        InvalidProof: When logs of ours have checkpoints, and none is to be believed.
     """
+    refused: InvalidProof | None = None
     for log, size in seals.ends(before):
         note = seals.checkpoint(log, size)
-        with suppress(InvalidProof):
+        try:
             trust.open(note or b"")
+        except InvalidProof as error:
+            refused = refused or (error if trust.names(log) else None)
+        else:
             return note
+    if refused is not None:
+        raise refused
     return None
 
 
@@ -57,6 +65,7 @@ def present_log(seals: Seals, trust: Trust) -> str:
 
     Raises:
         UnknownName: When nothing is signed yet.
+        InvalidProof: When no checkpoint is to be believed.
     """
     note = find_note(seals, trust)
     if note is None:
