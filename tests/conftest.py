@@ -20,6 +20,16 @@ settings.register_profile("ci", max_examples=150, deadline=None, derandomize=Tru
 settings.load_profile("ci" if os.environ.get("CI") else "dev")  # noqa: TID251 - the composition root of the tests
 
 
+FIRST = ("acceptance", "fault", "integration")  # folders whose modules take longest: none of them may come last
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long modules first, so that at the end no process waits for another one."""
+    folders = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(FIRST)))
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real MongoDB replica set and a real Valkey."""

