@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from worker.embedded import Stack, open_stack
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=80, deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")  # noqa: TID251 - the composition root of the tests
 
 

@@ -81,7 +81,7 @@ REPORTS = len(OWN) + sum(map(len, OWN.values())) + 7  # what the foundation crea
 TRANSACTIONS = 21
 
 
-@pytest.mark.parametrize("n", sampled(range(1, REPORTS + 1)))
+@pytest.mark.parametrize("n", sampled(range(1, REPORTS + 1), each=6))
 def test_a_runner_that_dies_between_two_steps_is_finished_by_the_next(
     empty: Deployment, tmp_path: Path, n: int
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_runner_that_dies_between_two_steps_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("n", sampled(range(1, TRANSACTIONS + 1), each=2))
+@pytest.mark.parametrize("n", sampled(range(1, TRANSACTIONS + 1), each=3))
 def test_a_runner_that_dies_at_any_commit_is_finished_by_the_next(
     empty: Deployment, tmp_path: Path, n: int, moment: str
 ) -> None:
