@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 
 from compliance.audit.leaf import EPOCH, stored_bytes
 from compliance.audit.merkle import leaf_hash
 from compliance.audit.signed import find_fault
-from compliance.audit.stored import read_stored
+from compliance.audit.stored import read_stored, stored_id
 from compliance.audit.trust import Trust
 from compliance.audit.wire import encode_base64
 from compliance.mongo import Document
@@ -73,7 +72,7 @@ def read_arrival(raw: RawBSONDocument) -> Arrival:
         document = read_stored(raw)
         leaf = stored_bytes(document)
     except (TypeError, ValueError):
-        raise Unreadable(_id_of(raw), "MODIFIED it holds a value that no entry can hold") from None
+        raise Unreadable(stored_id(raw), "MODIFIED it holds a value that no entry can hold") from None
     writer = document.get("writer")
     if not (isinstance(writer, dict) and _is_entry(document) and _is_place(writer)):
         raise Unreadable(document.get("_id"), "FORGED it is not of the shape of an entry")
@@ -150,13 +149,6 @@ class Streams:
 def shown(id_: object) -> str:
     """Return what may be said of an id that a stranger may have written."""
     return id_ if isinstance(id_, str) and _ID.fullmatch(id_) else "of another shape"
-
-
-def _id_of(raw: RawBSONDocument) -> object:
-    try:
-        return raw.get("_id")
-    except (InvalidBSON, ValueError):
-        return None
 
 
 def _is_entry(document: Document) -> bool:

@@ -282,10 +282,11 @@ class Sealer:
         self._arrived = []
         for log, arrivals in admitted.items():
             tip = self._tips.setdefault(log, Tip())
-            fresh = self._unsealed(log, tip, arrivals)
-            if sealed is not None:
-                fresh = (arrival for arrival in arrivals if arrival.id not in sealed)
-            for arrival in list(fresh):
+            if sealed is None:
+                fresh = list(self._unsealed(log, tip, arrivals))
+            else:
+                fresh = [arrival for arrival in arrivals if arrival.id not in sealed]
+            for arrival in fresh:
                 tip.pending.append(Leaf(arrival.id, arrival.hash))
                 self._streams.add(arrival)
         if self._streams.forget():
@@ -329,12 +330,11 @@ class Sealer:
     def _insert(self, now: datetime) -> bool:
         """Insert all that is pending in one transaction; False when another sealer was first."""
         batches = {log: self._next(log, tip, now) for log, tip in self._tips.items() if tip.pending}
-
-        tiles = {log: self._tips[log].edge.extended(batch.leaves)[1] for log, batch in batches.items()}
+        grown = {log: self._tips[log].edge.extended(batch.leaves) for log, batch in batches.items()}
 
         def transaction(session: Session) -> None:
             for log, batch in batches.items():
-                if not self.seals.add_batch(batch, tiles[log], session=session):
+                if not self.seals.add_batch(batch, grown[log][1], session=session):
                     raise _Overtaken
 
         try:
@@ -342,7 +342,7 @@ class Sealer:
         except _Overtaken:
             return False
         for log, batch in batches.items():
-            self._advance(log, self._tips[log], batch)
+            self._advance(log, self._tips[log], batch, grown[log][0])
         return True
 
     def _next(self, log: str, tip: Tip, now: datetime) -> Batch:
@@ -371,17 +371,17 @@ class Sealer:
                 return
             if tip.frontier.extended(batch.leaves) != batch.frontier:
                 raise IntegrityError(f"a batch of {log} at {batch.start} does not lead to its own frontier")
-            self._advance(log, tip, batch)
+            self._advance(log, tip, batch, tip.edge.extended(batch.leaves)[0])
 
-    def _advance(self, log: str, tip: Tip, batch: Batch) -> None:
-        """Move on behind *batch*; its tree must lead through what was signed before, also by a lost state."""
+    def _advance(self, log: str, tip: Tip, batch: Batch, edge: Edge) -> None:
+        """Move on behind *batch*, to *edge*; it must lead through what was signed before, also by a lost state."""
         mark = self._marks.get(log)
         if mark is not None and tip.frontier.size < mark.size <= batch.end:
             passed = tip.frontier.extended(batch.leaves[: mark.size - batch.start])
             if passed.root != mark.root:
                 raise IntegrityError(f"{log} is another one than was signed up to {mark.size}; nothing more is signed")
         tip.frontier = batch.frontier
-        tip.edge, _ = tip.edge.extended(batch.leaves)
+        tip.edge = edge
         tip.pending = tip.pending[len(batch.leaves) :]
         tip.puzzled_since = None
 

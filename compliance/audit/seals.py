@@ -61,6 +61,10 @@ class Seals:
         return self.databases.audit.get_collection(BATCHES, codec_options=LENIENT)
 
     @property
+    def _tiles(self) -> Collection[Document]:
+        return self.databases.audit.get_collection(TILES, codec_options=LENIENT)
+
+    @property
     def _checkpoints(self) -> Collection[Document]:
         return self.databases.audit.get_collection(CHECKPOINTS, codec_options=LENIENT)
 
@@ -295,8 +299,7 @@ class Seals:
         """
         if tile.width == WIDTH:
             with driver_errors():
-                tiles = self.databases.audit.get_collection(TILES, codec_options=LENIENT)
-                found = tiles.find_one({"_id": {"log": log, "level": tile.level, "index": tile.index}})
+                found = self._tiles.find_one({"_id": {"log": log, "level": tile.level, "index": tile.index}})
             if found is not None:
                 return _hashes(found, tile)
         begin = tile.index * WIDTH
@@ -309,15 +312,13 @@ class Seals:
         """Return the hashes of those of *tiles* that are stored, by level and index."""
         places = [{"log": log, "level": tile.level, "index": tile.index} for tile in tiles]
         with driver_errors():
-            tiles_ = self.databases.audit.get_collection(TILES, codec_options=LENIENT)
-            found = list(tiles_.find({"_id": {"$in": places}}))
+            found = list(self._tiles.find({"_id": {"$in": places}}))
         return {(document["_id"]["level"], document["_id"]["index"]): document.get("hashes") for document in found}
 
     def tile_places(self) -> Iterator[Any]:
         """Yield the id of every stored tile."""
-        tiles = self.databases.audit.get_collection(TILES, codec_options=LENIENT)
         with driver_errors():
-            yield from (document.get("_id") for document in tiles.find({}, {"_id": 1}, hint="_id_"))
+            yield from (document.get("_id") for document in self._tiles.find({}, {"_id": 1}, hint="_id_"))
 
     def leaves(self, log: str, begin: int, end: int) -> list[bytes]:
         """Return the leaf hashes from *begin* to *end*, as batches hold them.
