@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from deployment import Deployment
+from quiet import quiet
 from typer.testing import CliRunner
 
 from compliance.errors import UnknownName
 from compliance.jobs.job import RequestId, State
 from compliance.settings import load_settings
-from worker.addresses import Addresses
-from worker.cli import Runtime, build_cli
+from worker.cli import build_cli
 from worker.intake import submit
 from worker.tasks import JOBS
 
@@ -22,23 +21,12 @@ ID = RequestId("r-1")
 LONG = timedelta(minutes=1)
 
 
-def _celery(_: Addresses) -> Celery:
-    return Celery("test", broker="memory://", set_as_current=False)
-
-
-class Quiet(Runtime):
-    """A runtime that leaves the logging of the other tests alone."""
-
-    def addresses(self, profile: str | None = None) -> Addresses:
-        return Addresses(self.load(profile))
-
-
 class Command:
     """The command in this process, against the database of one test."""
 
     def __init__(self, deployment: Deployment, home: Path) -> None:
         settings = load_settings(deployment.environ(home))
-        self._runtime = Quiet(load=lambda _: settings, application=_celery, environ={})
+        self._runtime = quiet(settings)
 
     def __call__(self, *arguments: str) -> str:
         done = CliRunner().invoke(build_cli(), ["jobs", *arguments], obj=self._runtime, env={"COLUMNS": "200"})

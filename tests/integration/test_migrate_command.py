@@ -5,25 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from deployment import Deployment
 from migrated import NAMES
+from quiet import quiet
 from typer.testing import CliRunner, Result
 
 from compliance.errors import FolderDiffers, RejectedError, RevisionEdited, RevisionMissing
 from compliance.settings import MIGRATIONS, load_settings
 from migrations.migrate import UNSUMMED
-from worker.addresses import Addresses
-from worker.cli import Runtime, build_cli
+from worker.cli import build_cli
 
 REASON = "the index was renamed by hand in May"
-
-
-class Quiet(Runtime):
-    """A runtime that leaves the logging of the other tests alone."""
-
-    def addresses(self, profile: str | None = None) -> Addresses:
-        return Addresses(self.load(profile))
 
 
 class Command:
@@ -33,7 +25,7 @@ class Command:
         self.folder = home / "versions"
         environ = deployment.environ(home) | {"COMPLIANCE_MIGRATIONS": str(self.folder)}
         settings = load_settings(environ)
-        self._runtime = Quiet(load=lambda _: settings, application=lambda _: Celery("test"), environ={})
+        self._runtime = quiet(settings)
 
     def result(self, *arguments: str) -> Result:
         return CliRunner().invoke(build_cli(), ["migrate", *arguments], obj=self._runtime, env={"COLUMNS": "200"})

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-import worker.main  # noqa: F401 - loads every module that could define an error
+import worker.app  # noqa: F401 - loads every module that could define an error, with the commands
 from compliance import errors
 from compliance.errors import ComplianceError, Disposition, ExitCode
+from worker.cli.commands import Commands
 
 
 def below(error: type[ComplianceError]) -> Iterator[type[ComplianceError]]:
@@ -16,6 +17,7 @@ def below(error: type[ComplianceError]) -> Iterator[type[ComplianceError]]:
         yield from below(child)
 
 
+dict(Commands())
 ALL = sorted(set(below(ComplianceError)), key=lambda error: error.__name__)
 OURS = [error for error in ALL if error.__module__ == errors.__name__]
 

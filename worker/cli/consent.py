@@ -9,19 +9,9 @@ import typer
 from compliance.consent.ledger import CONSENT, EVENTS
 from compliance.datamap.subject import parse_subject_id
 from compliance.mongo import driver_errors
+from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
 from worker.cli.person import SubjectArgument, find_person
-from worker.cli.runtime import (
-    EnvOption,
-    JsonOption,
-    RequestIdOption,
-    WaitOption,
-    enqueue,
-    finish,
-    runtime,
-    show_json,
-    show_table,
-    wait_for,
-)
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 
 app = typer.Typer(
     help="Record consent (GDPR Art. 7) and show where it stands.",

@@ -14,21 +14,9 @@ from compliance.erasure.stage import REQUESTS
 from compliance.errors import UnknownName
 from compliance.jobs.job import HIGHEST_PRIORITY
 from compliance.mongo import driver_errors
+from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
 from worker.cli.person import SubjectArgument, other_names
-from worker.cli.runtime import (
-    EnvOption,
-    JsonOption,
-    RequestIdOption,
-    WaitOption,
-    enqueue,
-    finish,
-    plain,
-    runtime,
-    show_fields,
-    show_json,
-    show_table,
-    wait_for,
-)
+from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_fields, show_json, show_table
 
 BY_HAND = Cause(channel="cli")
 

@@ -8,18 +8,8 @@ from compliance.errors import ExitCode
 from compliance.health import CHECKS, Status
 from compliance.health.report import HEALTH_CHECKS
 from compliance.mongo import Document, driver_errors
-from worker.cli.runtime import (
-    EnvOption,
-    JsonOption,
-    RequestIdOption,
-    enqueue,
-    finish,
-    plain,
-    runtime,
-    show_json,
-    show_table,
-    wait_for,
-)
+from worker.cli.asking import RequestIdOption, enqueue, finish, wait_for
+from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_json, show_table
 from worker.services import Services
 
 INTEGRITY_CHECKS = {"audit_log_intact", "no_residual"}

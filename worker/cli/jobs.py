@@ -11,15 +11,8 @@ from compliance.errors import UnknownName
 from compliance.jobs.desk import Desk
 from compliance.jobs.job import Ask, Job, State
 from worker import desk
-from worker.cli.runtime import (
-    EnvOption,
-    JsonOption,
-    describe,
-    runtime,
-    show_fields,
-    show_json,
-    show_table,
-)
+from worker.cli.asking import describe
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_fields, show_json, show_table
 from worker.job import progress_text
 from worker.refusal import UNKNOWN
 from worker.services import Services

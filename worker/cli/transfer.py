@@ -4,16 +4,8 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.runtime import (
-    EnvOption,
-    JsonOption,
-    RequestIdOption,
-    WaitOption,
-    enqueue,
-    finish,
-    runtime,
-    wait_for,
-)
+from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
+from worker.cli.runtime import EnvOption, JsonOption, runtime
 
 
 def export(
