@@ -45,7 +45,7 @@ def fill(bench: Bench, count: int) -> None:
         insert(bench, batch, tiles)
         checkpoint = Checkpoint(origin=log, size=frontier.size, root=frontier.root)
         note = sign_checkpoint(checkpoint, [yearly(addresses.log_key(), log)])
-        seals.add_checkpoint(log, frontier.size, note)
+        seals.checkpoints.add(log, frontier.size, note)
 
 
 def insert(bench: Bench, batch: Batch, tiles: list[tuple[Tile, bytes]]) -> None:

@@ -85,7 +85,7 @@ def arrange(stack: Stack, cleanup: ExitStack, home: Path) -> Scene:
     for _ in range(3):
         ids += sealed.append(SIZE // 3)
         sealed.seal_all()
-        kept.append(sealed.seals.checkpoint(sealed.log) or b"")
+        kept.append(sealed.seals.checkpoints.note(sealed.log) or b"")
     assert list(sealed.seals.batches(sealed.log))[-1].end == SIZE
     return Scene(sealed, ids, kept)
 

@@ -44,7 +44,7 @@ class SealedLog:
     @property
     def size(self) -> int:
         """How many entries the last checkpoint covers, after a look at its signature."""
-        note = self.seals.checkpoint(self.log) if self.seals.logs() else None
+        note = self.seals.checkpoints.note(self.log) if self.seals.logs() else None
         if note is None:
             return 0
         return open_checkpoint(note, policy=self.deployment.addresses.trust().policy(self.log)).checkpoint.size

@@ -74,7 +74,7 @@ def export_log(
     write_segment(
         path,
         leaves=_leaves(databases, trust, tree, begin=begin, on_progress=on_progress),
-        checkpoint=seals.cosigned(log, tree.size, known=trust.witnesses) or b"",
+        checkpoint=seals.checkpoints.cosigned(log, tree.size, known=trust.witnesses) or b"",
         begin=begin,
         read=partial(seals.tile, log),
     )

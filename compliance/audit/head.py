@@ -18,7 +18,7 @@ def signed_tree(seals: Seals, trust: Trust, log: str) -> Checkpoint:
         UnknownName: When nothing of it is signed.
         InvalidProof: When the last checkpoint is not to be believed.
     """
-    note = seals.checkpoint(log)
+    note = seals.checkpoints.note(log)
     if note is None:
         known = ", ".join(seals.logs()) or "none"
         raise UnknownName(f"nothing is signed of a log of this name; known: {known}")
@@ -27,7 +27,7 @@ def signed_tree(seals: Seals, trust: Trust, log: str) -> Checkpoint:
 
 def find_head(seals: Seals, trust: Trust, log: str) -> Checkpoint | None:
     """Return the last checkpoint of *log* that is to be believed, None where there is none."""
-    for note in seals.last_checkpoints(log, TRIED):
+    for note in seals.checkpoints.last(log, TRIED):
         try:
             return open_checkpoint(note, policy=trust.policy(log)).checkpoint
         except InvalidProof:
@@ -48,7 +48,7 @@ def find_note(seals: Seals, trust: Trust, *, before: datetime | None = None) -> 
     """
     refused: InvalidProof | None = None
     for log, size in seals.ends(before):
-        note = seals.checkpoint(log, size)
+        note = seals.checkpoints.note(log, size)
         try:
             trust.open(note or b"")
         except InvalidProof as error:

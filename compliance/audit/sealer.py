@@ -192,7 +192,7 @@ class Sealer:
 
     def _signed(self, log: str) -> tuple[int, bytes]:
         """Return size and root hash of the last checkpoint, which our own key must have signed."""
-        note = self.seals.checkpoint(log)
+        note = self.seals.checkpoints.note(log)
         if note is None:
             return 0, EMPTY_ROOT
         try:
@@ -393,13 +393,13 @@ class Sealer:
         note = sign_checkpoint(Checkpoint(origin=log, size=size, root=root), [yearly(self.key, log)])
         self._marks[log] = Mark(size, root)
         self.guard.keep(self._marks)
-        if not self.seals.add_checkpoint(log, size, note):
+        if not self.seals.checkpoints.add(log, size, note):
             self._compare(log, size, root)
         tip.signed = size
 
     def _compare(self, log: str, size: int, root: bytes) -> None:
         """Return if the checkpoint that another sealer signed for *size* says the same."""
-        note = self.seals.checkpoint(log, size)
+        note = self.seals.checkpoints.note(log, size)
         try:
             found = open_checkpoint(note or b"", policy=self.trust.policy(log)).checkpoint
         except InvalidProof:

@@ -1,12 +1,11 @@
-"""The sealed log as MongoDB holds it: batches, checkpoints and tiles, to which the sealer only adds.
+"""The sealed log as MongoDB holds it: batches and tiles, to which the sealer only adds.
 
 Whoever holds the rights of an administrator can write anything here, so what is read shows nothing until it is verified
 against a signed checkpoint.
 
-Document shapes::
+Document shape::
 
-    audit_checkpoints  {_id: {log: str, size: int}, note: bytes}
-    audit_tiles        {_id: {log: str, level: int, index: int}, hashes: 8192 bytes}
+    audit_tiles  {_id: {log: str, level: int, index: int}, hashes: 8192 bytes}
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,17 +20,15 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from compliance.audit.batch import ID_BYTES, Batch, from_document, to_document
-from compliance.audit.keys import Verifier
+from compliance.audit.checkpoints import NO_NUMBER, Checkpoints
 from compliance.audit.log import LENIENT
 from compliance.audit.merkle import HASH_BYTES, NodeReader, root_of
-from compliance.audit.note import gather_lines
 from compliance.audit.tiles import WIDTH, Tile, nodes_in_tiles
 from compliance.errors import IntegrityError, MalformedProof, UnknownName
 from compliance.mongo import DUPLICATE_KEY, Databases, Document, Session, driver_errors
-from compliance.roles import BATCHES, CHECKPOINTS, COSIGNATURES, TILES
+from compliance.roles import BATCHES, TILES
 
 END = MaxKey()
-NO_NUMBER = ""  # comes behind every number
 CLOCKS_APART = timedelta(minutes=10)  # how far those of writers and sealer may be
 
 
@@ -65,8 +62,9 @@ class Seals:
         return self.databases.audit.get_collection(TILES, codec_options=LENIENT)
 
     @property
-    def _checkpoints(self) -> Collection[Document]:
-        return self.databases.audit.get_collection(CHECKPOINTS, codec_options=LENIENT)
+    def checkpoints(self) -> Checkpoints:
+        """The signed notes."""
+        return Checkpoints(self.databases)
 
     def logs(self) -> list[str]:
         """Return the name of every log that has a batch, in the order of their names."""
@@ -194,13 +192,6 @@ class Seals:
             raise IntegrityError(f"a tile of {batch.log} is there before its entries; nothing more is sealed") from None
         return True
 
-    def checkpoint(self, log: str, size: int | None = None) -> bytes | None:
-        """Return the signed note of *log* for *size*, or the last one; None where there is none."""
-        query = {"_id": {"log": log, "size": size}} if size is not None else _sizes(log)
-        with driver_errors():
-            found = self._checkpoints.find_one(query, sort={"_id": DESCENDING})
-        return _note(found) if found else None
-
     def ends(self, before: datetime | None = None) -> list[tuple[str, int]]:
         """Return log and size of the last checkpoint of every log, that which was sealed last first.
 
@@ -211,78 +202,15 @@ class Seals:
         """
         found: list[tuple[datetime, str, int]] = []
         for log in self.logs():
-            end = {"$lt": {"log": log, "start": self._signed_size(log, NO_NUMBER)}}
+            end = {"$lt": {"log": log, "start": self.checkpoints.signed_size(log, NO_NUMBER)}}
             query = {"_id": _of(log, 0)["_id"] | end, **({"sealed_at": {"$lt": before}} if before else {})}
             with driver_errors():
                 document = self._batches.find_one(query, sort={"_id": DESCENDING})
             with suppress(MalformedProof):
                 batch = from_document(document or {})
-                signed = self._signed_size(log, batch.end)
+                signed = self.checkpoints.signed_size(log, batch.end)
                 found += [(batch.sealed_at, log, signed)] if signed else []
         return [(log, size) for _, log, size in sorted(found, reverse=True)]
-
-    def _signed_size(self, log: str, most: object) -> int:
-        """Return the size of the last checkpoint of *log* up to *most*, zero where there is none."""
-        query = {"_id": {"$gte": {"log": log, "size": 1}, "$lte": {"log": log, "size": most}}}
-        with driver_errors():
-            for found in self._checkpoints.find(query, {"_id": 1}, sort={"_id": DESCENDING}):
-                if isinstance(found["_id"]["size"], int):
-                    return int(found["_id"]["size"])
-        return 0
-
-    def last_checkpoints(self, log: str, count: int) -> list[bytes]:
-        """Return the signed notes of *log* with the greatest sizes, greatest first."""
-        with driver_errors():
-            found = self._checkpoints.find(_sizes(log), sort={"_id": DESCENDING}, limit=count)
-            return list(map(_note, found))
-
-    def checkpoints(self, log: str, *, above: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield size and signed note of the checkpoints of *log* above a size, smallest first."""
-        with driver_errors():
-            for found in self._checkpoints.find(_sizes(log, above + 1), sort={"_id": ASCENDING}):
-                if isinstance(found["_id"]["size"], int):
-                    yield int(found["_id"]["size"]), _note(found)
-
-    def odd_checkpoints(self) -> Iterator[Any]:
-        """Yield the id of every checkpoint whose size is none."""
-        odd = {"_id.size": {"$not": {"$type": ["int", "long"]}}}
-        with driver_errors():
-            yield from (found["_id"] for found in self._checkpoints.find(odd, {"_id": 1}))
-
-    def add_checkpoint(self, log: str, size: int, note: bytes) -> bool:
-        """Insert a signed note; False when there is one for this size."""
-        with driver_errors():
-            try:
-                self.databases.audit[CHECKPOINTS].insert_one({"_id": {"log": log, "size": size}, "note": note})
-            except DuplicateKeyError:
-                return False
-            return True
-
-    def add_cosignatures(self, log: str, size: int, lines: bytes) -> None:
-        """Keep signature lines that a witness made for the checkpoint of *size*; a second time changes nothing."""
-        document = {"_id": {"log": log, "size": size, "lines": lines}, "lines": lines}
-        with driver_errors():
-            try:
-                self.databases.audit[COSIGNATURES].insert_one(document)
-            except DuplicateKeyError:
-                return
-
-    def cosigned(self, log: str, size: int, *, known: Iterable[Verifier] = ()) -> bytes | None:
-        """Return the checkpoint of *size* with the cosignatures that are kept, None where there is none.
-
-        Args:
-            log: The name of the log.
-            size: The size of a checkpoint.
-            known: Keys of witnesses: their lines are verified, and come first.
-        """
-        note = self.checkpoint(log, size)
-        if note is None:
-            return None
-        query = {"_id": {"$gte": {"log": log, "size": size}, "$lt": {"log": log, "size": size + 1}}}
-        cosignatures = self.databases.audit.get_collection(COSIGNATURES, codec_options=LENIENT)
-        with driver_errors():
-            lines = (document.get("lines") for document in cosignatures.find(query, {"lines": 1}))
-            return gather_lines(note, (one for one in lines if isinstance(one, bytes)), known=known)
 
     def nodes(self, log: str, size: int) -> NodeReader:
         """Return a reader of the tree of the first *size* entries of *log*.
@@ -352,16 +280,6 @@ def _to_sealed(document: Document) -> Sealed:
 
 def _of(log: str, start: int) -> Document:
     return {"_id": {"$gte": {"log": log, "start": start}, "$lt": {"log": log, "start": END}}}
-
-
-def _sizes(log: str, size: int = 0) -> Document:
-    return {"_id": {"$gte": {"log": log, "size": size}, "$lt": {"log": log, "size": NO_NUMBER}}}
-
-
-def _note(document: Document) -> bytes:
-    """Return the note of a checkpoint; where it is none, something that nobody who opens it believes."""
-    note = document.get("note")
-    return note if isinstance(note, bytes) else b""
 
 
 def _hashes(document: Document, tile: Tile) -> bytes:

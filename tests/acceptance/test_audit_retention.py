@@ -24,7 +24,7 @@ def year(system: System) -> str:
     sealed = SealedLog(deployment, system.home / "guard.json")
     log = f"{deployment.addresses.trust().origin}/{before.year}"
     with sealed.running():
-        wait_until(lambda: sealed.seals.checkpoint(log, SIZE) is not None, timeout=60, what="the year is sealed")
+        wait_until(lambda: sealed.seals.checkpoints.note(log, SIZE) is not None, timeout=60, what="the year is sealed")
         wait_until(lambda: f"{before.year + 1}" in sealed.seals.logs()[-1], timeout=60, what="so is the present one")
     return log
 

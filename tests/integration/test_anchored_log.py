@@ -90,7 +90,7 @@ def test_a_log_that_grows_is_cosigned_and_kept(anchored: Anchored) -> None:
     name = anchored.log.log
     policy = anchored.log.deployment.addresses.trust().policy(name)
 
-    note = anchored.store.cosigned(name, sizes[-1])
+    note = anchored.store.checkpoints.cosigned(name, sizes[-1])
     assert note is not None
     assert open_checkpoint(note, policy=replace(policy, witnesses=(WITNESS.verifier,), quorum=1)).checkpoint.size == (
         anchored.witness.latest[name].size
@@ -138,4 +138,4 @@ def rewrite(anchored: Anchored, size: int) -> None:
     seals = Seals(deployment.admin)
     deployment.admin.transact(lambda session: seals.add_batch(batch, (), session=session))
     checkpoint = Checkpoint(origin=name, size=size, root=frontier.root)
-    seals.add_checkpoint(name, size, sign_checkpoint(checkpoint, [yearly(deployment.addresses.log_key(), name)]))
+    seals.checkpoints.add(name, size, sign_checkpoint(checkpoint, [yearly(deployment.addresses.log_key(), name)]))

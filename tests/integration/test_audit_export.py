@@ -55,7 +55,7 @@ def test_a_later_part_is_exported_and_verifies_from_there(shared: ExportedLog, t
 
 def test_cosignatures_are_exported_with_the_checkpoint(scene: ExportedLog) -> None:
     line = "— witness.example/w AAAAAAAAAAAA\n".encode()
-    scene.sealed.seals.add_cosignatures(scene.log, SIZE, line)
+    scene.sealed.seals.checkpoints.add_cosignatures(scene.log, SIZE, line)
 
     scene.export()
 
@@ -69,12 +69,12 @@ def test_junk_among_the_cosignatures_keeps_nothing_from_being_exported(scene: Ex
     for junk in (b"junk", "no bytes", f"— {scene.log} AAAAAAAAAAAA\n".encode()):
         place = {"log": scene.log, "size": SIZE, "lines": junk}
         kept.insert_one({"_id": place, "lines": junk}, bypass_document_validation=True)
-    scene.sealed.seals.add_cosignatures(scene.log, SIZE, line)
-    scene.sealed.seals.add_cosignatures(scene.log, SIZE + 1, line.replace(b"w A", b"v A"))
+    scene.sealed.seals.checkpoints.add_cosignatures(scene.log, SIZE, line)
+    scene.sealed.seals.checkpoints.add_cosignatures(scene.log, SIZE + 1, line.replace(b"w A", b"v A"))
 
-    note = scene.sealed.seals.checkpoint(scene.log, SIZE) or b""
-    assert scene.sealed.seals.cosigned(scene.log, SIZE) == note + line
-    assert scene.sealed.seals.cosigned(scene.log, SIZE + 1) is None
+    note = scene.sealed.seals.checkpoints.note(scene.log, SIZE) or b""
+    assert scene.sealed.seals.checkpoints.cosigned(scene.log, SIZE) == note + line
+    assert scene.sealed.seals.checkpoints.cosigned(scene.log, SIZE + 1) is None
     scene.export()
     assert scene.verify_files().is_ok
     explained = scene.deployment.admin.audit.command(
@@ -132,7 +132,7 @@ def test_an_entry_that_is_not_as_it_was_sealed_is_named_and_nothing_is_exported(
 
 
 def test_a_checkpoint_of_another_key_is_not_exported(scene: ExportedLog) -> None:
-    note = scene.sealed.seals.checkpoint(scene.log) or b""
+    note = scene.sealed.seals.checkpoints.note(scene.log) or b""
     scene.deployment.admin.audit["audit_checkpoints"].update_one(
         {"_id": {"log": scene.log, "size": SIZE}}, {"$set": {"note": note[:-10] + b"AAAAAAAA=\n"}}
     )

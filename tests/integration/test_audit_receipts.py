@@ -22,7 +22,9 @@ def test_the_last_checkpoint_is_of_the_log_that_was_sealed_last(deployment: Depl
         log.databases.transact(lambda session: log.append(ahead, session=session))
         wait_until(lambda: len(sealed.seals.logs()) == 2, timeout=30, what="the next year is sealed")
         sealed.append(1)
-        wait_until(lambda: sealed.seals.checkpoint(present, size + 1) is not None, timeout=30, what="so is this one")
+        wait_until(
+            lambda: sealed.seals.checkpoints.note(present, size + 1) is not None, timeout=30, what="so is this one"
+        )
     found = parse_checkpoint(parse_note(last_checkpoint(sealed.seals, deployment.addresses.trust()))[0])
 
     assert max(sealed.seals.logs()) != present

@@ -33,7 +33,7 @@ MINUTE = timedelta(minutes=1)
 def long(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ExportedLog, bytes]]:
     """A log with full tiles that was sealed twice, and the checkpoint between."""
     with an_exported_log(stack, tmp_path_factory.mktemp("long")) as found:
-        note = found.sealed.seals.checkpoint(found.log)
+        note = found.sealed.seals.checkpoints.note(found.log)
         found.write(200)
         yield found, note or b""
 
@@ -80,14 +80,14 @@ def test_a_tile_that_is_not_that_of_the_leaves_is_named(
     assert log.sealed.findings() == named
     assert log.sealed.findings(since=note) == named
     assert log.sealed.findings(since=note, against=[note]) == named
-    newest = log.sealed.seals.checkpoint(log.log)
+    newest = log.sealed.seals.checkpoints.note(log.log)
     is_computed = kind == "MISSING" and index < SIZE // WIDTH
     assert log.sealed.findings(since=newest) == ([] if is_computed else named)
 
 
 def test_no_tile_makes_a_checkpoint_from_elsewhere_another_one(long: tuple[ExportedLog, bytes], tiles: Any) -> None:
     log, note = long
-    newest = log.sealed.seals.checkpoint(log.log) or b""
+    newest = log.sealed.seals.checkpoints.note(log.log) or b""
     tiles.update_many({}, {"$set": {"hashes": bytes(8192)}})
 
     assert {kind for kind, _ in log.sealed.findings(since=note, against=[note])} == {"MODIFIED"}
@@ -226,7 +226,7 @@ def of_next_year(scene: Scene) -> str:
     scene.entries.insert_many(signed(an_entry(sealed.deployment, created_at=next_year), writer=writer))
     with sealed.running():
         wait_until(
-            lambda: len(sealed.seals.logs()) == 2 and sealed.seals.checkpoint(last(sealed.seals)),
+            lambda: len(sealed.seals.logs()) == 2 and sealed.seals.checkpoints.note(last(sealed.seals)),
             timeout=30,
             what="two logs",
         )

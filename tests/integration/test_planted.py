@@ -61,7 +61,7 @@ PLANTED = {
 def test_what_is_planted_is_named_and_ends_nothing(sealed: SealedLog, collection: str) -> None:
     document = PLANTED[collection]
     document = document | {"_id": document["_id"] | {"log": sealed.log}}
-    note = sealed.seals.checkpoint(sealed.log, ENTRIES)
+    note = sealed.seals.checkpoints.note(sealed.log, ENTRIES)
     assert plant(sealed, collection, document)
     trust, databases = sealed.deployment.addresses.trust(), sealed.deployment.admin
 

@@ -128,7 +128,7 @@ def test_an_entry_that_is_left_out_is_a_gap(scene: Scene) -> None:
 def test_signatures_are_looked_at_since_a_checkpoint_too(scene: Scene) -> None:
     sealed = scene.sealed
     reseal(scene, entries(scene))
-    kept = sealed.seals.checkpoint(sealed.log)
+    kept = sealed.seals.checkpoints.note(sealed.log)
     reseal(scene, [*entries(scene), behind(scene)])
 
     crossing, finding = sealed.verify(since=kept).findings

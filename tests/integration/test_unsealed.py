@@ -39,7 +39,7 @@ def write(sealed: SealedLog, count: int, **changes: object) -> list[str]:
 
 
 def kept(sealed: SealedLog, log: str) -> bytes:
-    note = sealed.seals.checkpoint(log)
+    note = sealed.seals.checkpoints.note(log)
     assert note is not None
     return note
 

@@ -35,21 +35,25 @@ class Store:
     """A log in memory."""
 
     leaves: Sequence[bytes] = ()
-    note: bytes | None = None
+    newest: bytes | None = None
     added: list[tuple[str, int, bytes]] = field(default_factory=list)
     is_away: bool = False
 
     def grow(self, size: int, leaves: Sequence[bytes] = LEAVES, key: SigningKey = LOG) -> None:
-        self.leaves, self.note = leaves[:size], head_of(size, leaves, key=key).note
+        self.leaves, self.newest = leaves[:size], head_of(size, leaves, key=key).note
 
     def logs(self) -> Sequence[str]:
         return [ORIGIN]
 
-    def checkpoint(self, log: str) -> bytes | None:
+    @property
+    def checkpoints(self) -> "Store":
+        return self
+
+    def note(self, log: str) -> bytes | None:
         assert log == ORIGIN
         if self.is_away:
             raise StoreUnavailable("away")
-        return self.note
+        return self.newest
 
     def nodes(self, log: str, size: int) -> NodeReader:
         assert (log, size) == (ORIGIN, len(self.leaves))

@@ -5,9 +5,9 @@ state; nothing in the database shows it then. A checkpoint that is kept elsewher
 the log of today does not continue says so, and that is never passed over.
 """
 
-from worker.anchors.anchor import Anchor, CheckpointStore, Head, Place
+from worker.anchors.anchor import Anchor, Head, Place, SealedLogs
 from worker.anchors.config import load_anchors
 from worker.anchors.kinds import KINDS
 from worker.anchors.loop import AnchorLoop
 
-__all__ = ["KINDS", "Anchor", "AnchorLoop", "CheckpointStore", "Head", "Place", "load_anchors"]
+__all__ = ["KINDS", "Anchor", "AnchorLoop", "Head", "Place", "SealedLogs", "load_anchors"]

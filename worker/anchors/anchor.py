@@ -16,23 +16,32 @@ from compliance.registry import Registry
 NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
 
-class CheckpointStore(Protocol):
-    """Where the logs keep what they signed; ``compliance.audit.seals.Seals`` is one."""
+class SignedNotes(Protocol):
+    """The checkpoints of the logs; ``compliance.audit.checkpoints.Checkpoints`` are some."""
+
+    def note(self, log: str) -> bytes | None:
+        """Return the newest signed checkpoint, None where there is none yet."""
+        ...
+
+    def add_cosignatures(self, log: str, size: int, lines: bytes) -> None:
+        """Keep the signature *lines* of a witness for the checkpoint of *size*; a repeat MUST be harmless."""
+        ...
+
+
+class SealedLogs(Protocol):
+    """The logs and what they signed; ``compliance.audit.seals.Seals`` are some."""
+
+    @property
+    def checkpoints(self) -> SignedNotes:
+        """What they signed."""
+        ...
 
     def logs(self) -> Iterable[str]:
         """Return the name of every log."""
         ...
 
-    def checkpoint(self, log: str) -> bytes | None:
-        """Return the newest signed checkpoint, None where there is none yet."""
-        ...
-
     def nodes(self, log: str, size: int) -> NodeReader:
         """Return a reader of the nodes of the tree of *size*."""
-        ...
-
-    def add_cosignatures(self, log: str, size: int, lines: bytes) -> None:
-        """Keep the signature *lines* of a witness for the checkpoint of *size*; a repeat MUST be harmless."""
         ...
 
 

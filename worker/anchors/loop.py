@@ -22,7 +22,7 @@ from compliance.errors import (
     StepRefused,
     StoreUnavailable,
 )
-from worker.anchors.anchor import CheckpointStore, Head, Place
+from worker.anchors.anchor import Head, Place, SealedLogs
 from worker.telemetry import metrics, report_error
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class AnchorLoop:
     """
 
     places: Sequence[Place]
-    store: CheckpointStore
+    store: SealedLogs
     policy: Callable[[str], Policy]
     clock: Clock
     alarm: Callable[[Incident], None]
@@ -119,13 +119,13 @@ class AnchorLoop:
             head.check_continues(standing.pushed, name=place.name)
         lines = place.anchor.push(head)
         if lines:
-            self.store.add_cosignatures(name, head.checkpoint.size, lines)
+            self.store.checkpoints.add_cosignatures(name, head.checkpoint.size, lines)
         standing.pushed = head.checkpoint
         log.info("anchor.taken", anchor=place.name, log=name, size=head.checkpoint.size)
         return True
 
     def _head(self, name: str) -> Head | None:
-        note = self.store.checkpoint(name)
+        note = self.store.checkpoints.note(name)
         if note is None:
             return None
         policy = replace(self.policy(name), quorum=0)  # the witnesses are yet to sign

@@ -69,17 +69,17 @@ def last_checkpoint(seals: Seals, trust: Trust) -> bytes:
     if note is None:
         raise UnknownName("nothing is sealed yet; the watcher seals the log")
     tree = _tree(note)
-    return seals.cosigned(tree.origin, tree.size) or note
+    return seals.checkpoints.cosigned(tree.origin, tree.size) or note
 
 
 def _receipt(services: Services, entry_id: str) -> bytes:
     entry, seals = _entry(services, entry_id), Seals(services.databases)
     index, log = seals.index_of(entry), entry["log"]
-    note = seals.checkpoint(log)
+    note = seals.checkpoints.note(log)
     tree = _tree(note) if note is not None else None
     if note is None or tree is None or tree.size <= index:
         raise UnknownName("the entry is sealed and its checkpoint is not signed yet: try again in a second")
-    signed = seals.cosigned(log, tree.size) or note
+    signed = seals.checkpoints.cosigned(log, tree.size) or note
     return make_receipt(stored_bytes(entry), index=index, node=seals.nodes(log, tree.size), checkpoint=signed)
 
 

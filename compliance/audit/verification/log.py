@@ -106,7 +106,7 @@ class _Verification:
             self.findings.add(Fault.STREAM_GAP, f"stream {stream}", why)
         if since is None:
             say_planted(seals, self.findings)
-            for _ in seals.odd_checkpoints():
+            for _ in seals.checkpoints.odd():
                 self.findings.add(Fault.FORGED, "a checkpoint with a size that is none", "the sealer writes none")
         pending = self._find_unsealed(checks, since)
         self._look_for_silence(checks)

@@ -76,7 +76,7 @@ class YearCheck:
             self.findings.add(Fault.TRUNCATED, self.log, f"it had {since.size} entries, and {end} are left")
         elif since is not None and since.size:
             self._begin_behind(since)
-        self._notes = self.seals.checkpoints(self.log, above=self.size)
+        self._notes = self.seals.checkpoints.above(self.log, self.size)
         self._next_note = next(self._notes, None)
 
     def recall(self, records: Records) -> None:
