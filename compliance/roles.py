@@ -128,7 +128,10 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),
         *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs", "set_aside")),
         *(_allow(own, name, "insert", "update") for name in ("migration_control", APPROVALS)),
-        *(_allow(own, name, "insert") for name in ("migration_history", "migration_steps", "migration_sources")),
+        *(
+            _allow(own, name, "insert")
+            for name in ("migration_history", "migration_steps", "migration_sources", OUTBOX)
+        ),
         _allow(own, "declared_schema", "insert", "update", "remove"),
         _allow("admin", "", "viewRole"),
         # How far an index build is, and how busy the servers are.

@@ -251,6 +251,35 @@ class Context:
         """
         ops.python.python(self, what, function, reason=reason)
 
+    def check_health(self, *checks: str, wait_seconds: float = 60) -> None:
+        """Stop unless the workers find that these health checks hold; all of them when none is named."""
+        ops.request.request(
+            self, ops.request.HEALTH, {"checks": list(checks)}, patience=timedelta(seconds=wait_seconds)
+        )
+
+    def export_collection(self, collection: str, *, package: str, wait_seconds: float = 60) -> None:
+        """Let the workers export *collection* to the package *package*, before a step that changes or drops it."""
+        values = {"collection": collection, "package": package}
+        ops.request.request(self, ops.request.EXPORT, values, patience=timedelta(seconds=wait_seconds))
+
+    def import_collection(self, collection: str, *, package: str, wait_seconds: float = 60) -> None:
+        """Let the workers import *collection* from a package; the data map must declare it under ``imports``."""
+        values = {"collection": collection, "package": package}
+        ops.request.request(self, ops.request.IMPORT, values, patience=timedelta(seconds=wait_seconds))
+
+    def erase_people(
+        self, collection: str, *, where: Document, subject: str = "_id", error_budget: int = ERROR_BUDGET
+    ) -> None:
+        """Ask the workers to erase each person of *collection* who matches *where*; the step does not wait for them.
+
+        Args:
+            collection: Its name.
+            where: Who is to be erased, such as those who were deleted softly years ago.
+            subject: The field with the id of the person.
+            error_budget: How many documents without such an id may be set aside.
+        """
+        ops.request.erase(self, collection, where, subject=subject, error_budget=error_budget)
+
     def partition(self, collection: str, *, field: str, every: str) -> None:
         """Share documents out among time buckets such as ``analytics_2026_11``; a view ``<collection>_all`` shows all.
 
