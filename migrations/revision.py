@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -113,6 +114,9 @@ def digest(tree: ast.Module) -> str:
     return hashlib.sha256(meaning(tree).encode()).hexdigest()
 
 
+_PARSING = threading.Lock()  # until 3.11.8 two threads that parse at once may both get a SystemError
+
+
 def parse(source: str) -> ast.Module:
     """Return the syntax tree of *source*.
 
@@ -120,7 +124,8 @@ def parse(source: str) -> ast.Module:
         MigrationError: When *source* is no Python.
     """
     try:
-        return ast.parse(source)
+        with _PARSING:
+            return ast.parse(source)
     except (SyntaxError, ValueError) as error:  # before 3.11.4 a null byte is a ValueError
         raise MigrationError(f"not valid Python: line {getattr(error, 'lineno', None) or 1}") from None
 

@@ -10,7 +10,6 @@
 | ``python`` | nothing that the engine knows of | starts over: say why that is harmless |
 """
 
-import ast
 import hashlib
 import inspect
 import textwrap
@@ -21,7 +20,8 @@ from typing import Any
 
 from bson import json_util
 
-from migrations.revision import meaning
+from compliance.errors import MigrationError
+from migrations.revision import meaning, parse
 
 
 class Kind(StrEnum):
@@ -68,7 +68,7 @@ def _plain(value: Any) -> Any:
 def _source(function: Callable[..., Any]) -> str:
     """Return what a function means, without comments and formatting; its name where nothing more is known."""
     try:
-        return meaning(ast.parse(textwrap.dedent(inspect.getsource(function))))
-    except (OSError, TypeError, SyntaxError):
+        return meaning(parse(textwrap.dedent(inspect.getsource(function))))
+    except (OSError, TypeError, MigrationError):
         code = getattr(function, "__code__", None)
         return code.co_code.hex() if code is not None else repr(type(function))

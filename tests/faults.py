@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from compliance.mongo import Databases, Session
 
@@ -15,11 +15,15 @@ class Died(BaseException):
 
 @dataclass
 class Fate:
-    """Dies at transaction number *at*; *committed* says whether that one still commits."""
+    """Dies at transaction number *at*; *committed* says whether that one still commits.
+
+    Where it does not commit for another reason, the next one that does is meant.
+    """
 
     at: int
     committed: bool
     calls: int = field(default=0, init=False)
+    is_over: bool = field(default=False, init=False)
 
 
 class MortalDatabases(Databases):
@@ -33,13 +37,12 @@ class MortalDatabases(Databases):
 
     def transact(self, work: Callable[[Session], T]) -> T:
         self.fate.calls += 1
-        dies_here = self.fate.calls == self.fate.at
-        if dies_here and not self.fate.committed:
-            raise Died
-        result = super().transact(work)
+        dies_here = 0 < self.fate.at <= self.fate.calls and not self.fate.is_over
+        result = super().transact(work) if self.fate.committed or not dies_here else None
         if dies_here:
+            self.fate.is_over = True
             raise Died
-        return result
+        return cast("T", result)
 
 
 def mortal(databases: Databases, *, at: int, committed: bool) -> MortalDatabases:

@@ -13,6 +13,7 @@ from compliance.mongo import Document
 from compliance.roles import Role
 from migrations.migrate import build_runner
 from migrations.plan import find_one
+from migrations.revision import parse
 from migrations.runner import Runner
 from migrations.standing import Standing, standings
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_fields, show_json, show_table
@@ -100,7 +101,7 @@ def show_standings(found: list[Standing]) -> None:
 
 
 def _docstring(standing: Standing) -> str:
-    text = ast.get_docstring(ast.parse(standing.revision.source)) if standing.revision.source else None
+    text = ast.get_docstring(parse(standing.revision.source)) if standing.revision.source else None
     return inspect.cleandoc(text or "its text is not known")
 
 
