@@ -10,8 +10,8 @@ from compliance.mongo import Session
 from compliance.roles import Role
 from compliance.settings import load_settings
 from worker.addresses import Addresses
+from worker.application import celery_application
 from worker.doorbell import publisher
-from worker.main import celery_application
 from worker.services import PerProcess, build_services
 from worker.tasks.consent_update import ConsentUpdate, to_event
 

@@ -12,6 +12,8 @@ from compliance.audit.schema import INDEXES, VALIDATORS
 from compliance.mongo import Databases, driver_errors
 from compliance.roles import AUDIT_LOG, Grants, Role, privileges, rights, role_name
 
+MECHANISMS = ["SCRAM-SHA-256"]  # RFC 7677; the server would keep a hash for SHA-1, too
+
 
 def provision(databases: Databases, *, grants: Grants, passwords: Mapping[Role, str]) -> list[str]:
     """Create or correct the audit collection, the roles, and the users of *passwords*; return what was changed.
@@ -72,7 +74,7 @@ def _ensure_user(databases: Databases, role: Role, password: str) -> bool:
     roles = [{"role": role_name(role, databases.name), "db": "admin"}]
     found = own.command("usersInfo", role.value)["users"]
     if not found:
-        own.command("createUser", role.value, pwd=password, roles=roles)
+        own.command("createUser", role.value, pwd=password, roles=roles, mechanisms=MECHANISMS)
         return True
-    own.command("updateUser", role.value, pwd=password, roles=roles)
+    own.command("updateUser", role.value, pwd=password, roles=roles, mechanisms=MECHANISMS)
     return False

@@ -1,6 +1,7 @@
 """One application database on the stack of the session, as each role sees it."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,8 +145,9 @@ def _drop(deployment: Deployment) -> None:
         databases.compliance.command("dropAllUsersFromDatabase")
         for role in Role:
             client.admin.command("dropRole", f"{role.value}@{deployment.name}")
-        for database in (databases.app, databases.audit, databases.compliance):
-            client.drop_database(database.name)
+        with ThreadPoolExecutor() as pool:  # each waits for the server
+            names = [database.name for database in (databases.app, databases.audit, databases.compliance)]
+            list(pool.map(client.drop_database, names))
 
 
 __all__ = ["Deployment", "Stack", "provision_database"]

@@ -5,7 +5,7 @@
 
 from counting import KINDS, POISONED, POISONED_SMALL, QUOTING
 
-from worker.main import celery_application
+from worker.application import celery_application
 from worker.tasks import JOBS
 
 for kind in (*KINDS.values(), POISONED, POISONED_SMALL, QUOTING):

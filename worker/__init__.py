@@ -9,7 +9,7 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     if name == "celery":
-        from worker.main import celery_application  # noqa: PLC0415 - see the docstring
+        from worker.application import celery_application  # noqa: PLC0415 - see the docstring
 
         return celery_application()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -169,12 +169,6 @@ def test_an_altered_entry_is_an_exit_code_and_named(system: System) -> None:
     assert f"MODIFIED entry {entry['_id']}" in system.compliance("audit", "verify", expect=4)
 
 
-def test_every_group_has_help_with_an_example(shared: System) -> None:
-    groups = ("up", "demo", "watcher", "doctor", "export", "import", "erasure", "consent", "migrate", "audit", "health")
-    for group in (*groups, "jobs", "partition", "schedule", "datamap"):
-        assert "Usage: compliance" in shared.compliance(group, "--help")
-
-
 def test_plain_celery_commands_know_the_application(shared: System) -> None:
     done = shared.command("celery", "-A", "worker", "report")
 

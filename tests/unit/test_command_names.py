@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from worker.cli import build_cli
@@ -25,6 +26,13 @@ def test_a_command_that_rings_no_bell_waits_for_no_broker_library() -> None:
 def test_the_help_lists_every_command() -> None:
     done = CliRunner().invoke(build_cli(), ["--help"], env={"COLUMNS": "200"})
     assert [name for name in PLACES if f" {name} " not in done.stdout] == []
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_every_command_has_help(name: str) -> None:
+    done = CliRunner().invoke(build_cli(), [name, "--help"], prog_name="compliance")
+    assert done.exit_code == 0
+    assert f"Usage: compliance {name}" in done.stdout
 
 
 def test_a_misspelt_command_is_told_the_nearest_one() -> None:

@@ -101,7 +101,7 @@ def show_standings(found: list[Standing]) -> None:
 
 
 def _docstring(standing: Standing) -> str:
-    text = ast.get_docstring(parse(standing.revision.source)) if standing.revision.source else None
+    text = ast.get_docstring(parse(standing.revision.source.decode())) if standing.revision.source else None
     return inspect.cleandoc(text or "its text is not known")
 
 
