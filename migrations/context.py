@@ -14,8 +14,10 @@ from compliance.roles import Grants
 from migrations.journal import Journal
 from migrations.ops.atomic import Transaction
 from migrations.ops.ddl import Patience
+from migrations.progress import Follow, Progress
 from migrations.step import Kind, Step, digest
 from migrations.throttle.throttle import Throttle
+from migrations.verification import Inspection
 
 __all__ = ["Context", "Effect", "Report", "Transform", "timedelta"]  # a script may not import datetime
 
@@ -52,6 +54,8 @@ class Context:
         retries: Whether documents that were set aside are tried again; all other steps are passed by.
         planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
         patience: How long commands that take a lock are asked again.
+        follow: Told how far a step is, instead of a line for people.
+        inspection: What the verify steps find, where nothing else of the script is carried out.
     """
 
     databases: Databases
@@ -71,6 +75,8 @@ class Context:
     throttle: Throttle | None = None
     planned: set[str] = field(default_factory=set)
     patience: Patience = field(default_factory=Patience)
+    follow: Follow | None = None
+    inspection: Inspection | None = None
 
     @property
     def largest_batch(self) -> int:
@@ -319,6 +325,8 @@ class Context:
             AppliedStepEdited: When an earlier run carried out, or began, another step in this place.
         """
         self.steps += 1
+        if self.inspection is not None:
+            return self.inspection.begin(self.steps, kind, what, arguments)
         if self.retries:
             is_tried = kind is Kind.BACKFILL
             return Step(number=self.steps, kind=kind, what=what, digest=digest(kind, arguments)) if is_tried else None
@@ -383,6 +391,13 @@ class Context:
         is_ours = left.get("script") == self.script and left.get("step") == step.number
         place: Mapping[str, Any] = left.get("place", {}) if is_ours else {}
         return place
+
+    def tell(self, progress: Progress) -> None:
+        """Say how far a step is."""
+        if self.follow is not None:
+            self.follow(progress)
+        else:
+            self.report(progress.line)
 
     def now(self) -> datetime:
         """Return the time of this machine."""

@@ -16,6 +16,7 @@ from migrations.admission import Admission
 from migrations.context import Report
 from migrations.discovery import discover
 from migrations.linting import parse_off
+from migrations.progress import Follow
 from migrations.runner import Runner, Wish
 from migrations.standing import standings
 from migrations.sums import check_sum
@@ -26,7 +27,9 @@ FOUNDATION = MIGRATIONS / "v000_pre_foundation.py"
 UNSUMMED = "warning: the migrations folder has no migrations.sum; write it with `compliance migrate sum` and commit it"
 
 
-def build_runner(settings: Settings, databases: Databases, *, actor: str, report: Report) -> Runner:
+def build_runner(
+    settings: Settings, databases: Databases, *, actor: str, report: Report, follow: Follow | None = None
+) -> Runner:
     """Return a runner over the folder and the data map of *settings*.
 
     Raises:
@@ -43,6 +46,7 @@ def build_runner(settings: Settings, databases: Databases, *, actor: str, report
         clock=SystemClock(),
         actor=actor,
         report=report,
+        follow=follow,
         batch_docs=settings.batch_docs,
         lease=settings.lease,
         admission=Admission(
@@ -70,6 +74,8 @@ def main(arguments: Sequence[str]) -> int:
         with open_client(uri.get_secret_value(), app_name=PROCESS) as client:
             databases = Databases(client, settings.mongodb_database, writer)
             runner = build_runner(settings, databases, actor="cli", report=_report)
+            if options.verify:
+                return _verify(runner)
             if options.list or options.check:
                 is_pending = _list(runner, shows=options.list)
                 return int(ExitCode.NOT_AS_IT_SHOULD_BE if options.check and is_pending else ExitCode.OK)
@@ -95,6 +101,14 @@ def _list(runner: Runner, *, shows: bool) -> bool:
     return bool(runner.pending())
 
 
+def _verify(runner: Runner) -> int:
+    """Print what is not as the applied migrations say; return the exit code."""
+    problems = runner.verify()
+    for problem in problems:
+        print(problem)  # noqa: T201 - the command's answer
+    return int(ExitCode.NOT_AS_IT_SHOULD_BE if problems else ExitCode.OK)
+
+
 def _report(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201 - lines for people
 
@@ -118,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="list every migration with its state, apply nothing")
     parser.add_argument("--check", action="store_true", help="exit 3 when migrations are pending, apply nothing")
+    parser.add_argument(
+        "--verify", action="store_true", help="exit 3 when the database is not what the applied ones say, apply nothing"
+    )
     parser.add_argument("--down", action="store_true", help="undo down to --to TARGET (or 'zero') instead")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, write nothing")
     parser.add_argument("--drop-data", action="store_true", help="with --down: drop collections that hold documents")

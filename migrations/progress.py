@@ -1,6 +1,6 @@
 """How far a migration is: what the place of its step says, for people and for machines."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ class Progress:
     """
 
     what: str
-    documents: int
-    of: int
-    seconds: float
+    documents: int = 0
+    of: int = 0
+    seconds: float = 0.0
     waiting: tuple[str, ...] = ()
 
     @classmethod
@@ -50,10 +50,28 @@ class Progress:
     @property
     def line(self) -> str:
         """One line for people."""
+        if not self.of:
+            return self.what
         done = f"{self.what}: {self.documents} of {self.of} documents"
         if self.rate is None or self.seconds_left is None:
             return done
         return f"{done}, {self.rate:.0f} a second, {self.seconds_left:.0f} s left"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What machines are told."""
+        rate, left = self.rate, self.seconds_left
+        return {
+            "what": self.what,
+            "documents": self.documents,
+            "of": self.of,
+            "per_second": None if rate is None else round(rate, 1),
+            "seconds_left": None if left is None else round(left, 1),
+            "waiting": list(self.waiting),
+        }
+
+
+Follow = Callable[[Progress], None]
 
 
 def progress_of(databases: Databases) -> list[Progress]:

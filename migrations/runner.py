@@ -24,8 +24,10 @@ from migrations.ops.aside import count_unsettled
 from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.past import Mark
 from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
+from migrations.progress import Follow, Progress
 from migrations.revision import Revision
 from migrations.throttle.throttle import Throttle
+from migrations.verification import Inspection, Problem, find_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class Runner:
         report: Where lines for people go.
         should_stop: Asked before every step; a run that stops goes on where it stood at the next ``up``.
         admission: Which scripts may go up.
+        follow: Told which script runs and how far it is; None where lines for people say it.
     """
 
     databases: Databases
@@ -68,6 +71,7 @@ class Runner:
     most_docs: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     admission: Admission = EVERYTHING
+    follow: Follow | None = None
 
     @property
     def history(self) -> History:
@@ -158,6 +162,17 @@ class Runner:
         with self._lease() as run:
             change(self._hands(name, run))
 
+    def verify(self) -> tuple[Problem, ...]:
+        """Return what is not as the applied scripts say: their verify steps, indexes and validators; writes nothing."""
+        applied = self.history.applied()
+
+        def inspect(revision: Revision, inspection: Inspection) -> None:
+            ctx = replace(self._hands(revision.name, None), report=lambda _: None, inspection=inspection)
+            revision.up(ctx)
+
+        revisions = [revision for revision in self.scripts().graph().revisions if revision.name in applied]
+        return find_problems(self.databases, revisions, inspect)
+
     def _plan_up(self, wish: Wish) -> Plan:
         if wish.only:
             return plan_only(self.scripts(), wish.only, allow_late=wish.allow_late)
@@ -211,15 +226,24 @@ class Runner:
 
     def _run(self, plan: Plan, run: Run, *, drop_data: bool = False) -> tuple[Revision, ...]:
         begin, end = ("started", "applied") if plan.direction is Direction.UP else ("reverting", "reverted")
-        for revision in plan.revisions:
+        for number, revision in enumerate(plan.revisions, 1):
             self.report(f"{revision.name}: {revision.summary}")
             ctx = self._context(plan.direction, revision, run, drop_data=drop_data)
+            ctx.follow = self._begin(f"{revision.name} ({number} of {len(plan.revisions)})")
             event_id = ObjectId()
             ctx.journal = self._journal(revision, begin, event_id)
             self._record(run, revision, begin, event_id=event_id)
             _change(plan.direction, revision, ctx)
             self._record(run, revision, end, checkpoint={})
         return plan.revisions
+
+    def _begin(self, what: str) -> Follow | None:
+        """Say that a script begins; return who is told how far its steps are."""
+        follow = self.follow
+        if follow is None:
+            return None
+        follow(Progress(what=what))
+        return lambda progress: follow(replace(progress, what=f"{what}: {progress.what}"))
 
     def _journal(self, revision: Revision, begin: str, event_id: ObjectId) -> Journal:
         events = (event for event in self.history.events() if event["revision"] == revision.name)

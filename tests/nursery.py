@@ -69,6 +69,11 @@ class Nursery:
         message = {"kind": kind, "request_id": request_id, "lane": self.lane}
         return self._ask({"message": message, "fault": asdict(fault)})
 
+    def take(self, task: str, values: Mapping[str, Any], request_id: str, fault: Fault) -> End:
+        """Run one attempt at a job of the kind *task*; return when it ended or was stopped."""
+        message = {"task": task, "values": dict(values), "request_id": request_id}
+        return self._ask({"message": message, "fault": asdict(fault)})
+
     def wake(self, stopped: End) -> End:
         """Continue a stopped attempt; return when it ended."""
         return self._ask({"wake": stopped.pid})

@@ -62,10 +62,18 @@ def collection_lock(name: str) -> str:
 
 def progress_text(checkpoint: Mapping[str, Any]) -> str | None:
     """Return how far a job with this *checkpoint* is, as people read it; None where it does not say."""
+    if "progress" in checkpoint:
+        return str(checkpoint["progress"])
     step, steps, inserted = (checkpoint.get(name) for name in ("step", "steps", "inserted"))
     if step and steps:
         return f"step {step} of {steps}"
     return f"{inserted} documents inserted" if inserted else None
+
+
+def seconds_left(checkpoint: Mapping[str, Any]) -> float | None:
+    """Return how long the present step of a job with this *checkpoint* still takes; None where it does not say."""
+    left = checkpoint.get("seconds_left")
+    return None if left is None else float(left)
 
 
 P = TypeVar("P", bound=Payload)

@@ -227,7 +227,7 @@ class Walk:
         now = self.ctx.now()
         if self.told_at is None or now - self.told_at >= TELL_EVERY:
             if self.told_at is not None:
-                self.ctx.report(Progress.of_place(self.place, what=self.step.what).line)
+                self.ctx.tell(Progress.of_place(self.place, what=self.step.what))
             self.told_at = now
 
     @contextmanager

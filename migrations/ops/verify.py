@@ -8,12 +8,12 @@ from pymongo.read_concern import ReadConcern
 from compliance.errors import MigrationError, StepFailed
 from compliance.mongo import Document, driver_errors
 from migrations.step import Kind
+from migrations.verification import BOUNDS, bounds_of, is_within
 
 if TYPE_CHECKING:
     from migrations.context import Context
 
 SHOWN = 5
-BOUNDS = ("exactly", "at_least", "at_most")
 
 
 def verify(ctx: "Context", collection: str, none: Document | None, count: Mapping[str, Any] | None) -> None:
@@ -33,6 +33,9 @@ def verify(ctx: "Context", collection: str, none: Document | None, count: Mappin
     documents = ctx.databases.app[collection].with_options(read_concern=ReadConcern("majority"))
     with driver_errors():
         found = documents.count_documents(where)
+    if ctx.inspection is not None:
+        ctx.inspection.look(collection, found, none=none is not None, count=count or {})
+        return
     ctx.report(f"verify {collection}: {found} documents match")
     if ctx.is_dry_run:
         return
@@ -41,12 +44,6 @@ def verify(ctx: "Context", collection: str, none: Document | None, count: Mappin
             ids = [repr(one["_id"]) for one in documents.find(where, {"_id": 1}).limit(SHOWN)]
         more = f" and {found - SHOWN} more" if found > SHOWN else ""
         raise StepFailed(f"{found} documents of {collection} are not as they should be: {', '.join(ids)}{more}")
-    if count is not None and not _is_within(found, count):
-        wanted = ", ".join(f"{name.replace('_', ' ')} {count[name]}" for name in BOUNDS if name in count)
-        raise StepFailed(f"{collection} holds {found} such documents, and should hold {wanted}")
+    if count is not None and not is_within(found, count):
+        raise StepFailed(f"{collection} holds {found} such documents, and should hold {bounds_of(count)}")
     ctx.finish(step, {"op": "verify", "collection": collection, "documents": found})
-
-
-def _is_within(found: int, count: Mapping[str, Any]) -> bool:
-    exactly, least, most = (count.get(name, found) for name in BOUNDS)
-    return bool(least <= found <= most and found == exactly)

@@ -59,7 +59,7 @@ def test_list_and_status_tell_every_migration_with_its_state(migrate: Command) -
     assert {(item["state"], item["by"]) for item in listed} == {("applied", "test")}
     assert listed[4]["depends_on"] == [NAMES[3]]
     assert listed[4]["phase"] == "pre"
-    assert told == {"pending": [], "refused": None, "migrations": listed}
+    assert told == {"pending": [], "refused": None, "progress": [], "migrations": listed}
     assert [line.split()[:2] for line in migrate("status").splitlines()[1:]] == [[name, "applied"] for name in NAMES]
     assert migrate("list") == migrate("status")
 
@@ -99,6 +99,41 @@ def test_a_missing_script_is_listed_until_it_is_accepted(migrate: Command) -> No
         migrate("repair", "--accept", "v006_pre_advanced_indexes", "--reason", "ok")
     assert migrate("repair", "--accept", "v006_pre_advanced_indexes", "--reason", REASON).endswith("is missing\n")
     assert migrate.json("list")[-1]["state"] == "gone, accepted"
+
+
+def test_status_tells_how_far_an_interrupted_step_is(migrate: Command, deployment: Deployment) -> None:
+    place = {"documents": 250, "of": 1000, "seconds": 2.5, "waiting": ["paused by a person"]}
+    left = {"script": "up v007_data_x", "step": 2, "digest": "d", "place": place}
+    deployment.admin.compliance["migration_lease"].update_one({}, {"$set": {"checkpoint": left}})
+
+    assert migrate.json("status")["progress"] == [
+        {
+            "what": "up v007_data_x, step 2",
+            "documents": 250,
+            "of": 1000,
+            "per_second": 100.0,
+            "seconds_left": 7.5,
+            "waiting": ["paused by a person"],
+        }
+    ]
+    last = migrate("status").splitlines()[-1]
+    assert last == "up v007_data_x, step 2: 250 of 1000 documents, 100 a second, 8 s left"
+
+
+def test_verify_names_what_is_not_as_the_migrations_say(migrate: Command, deployment: Deployment) -> None:
+    assert migrate("verify") == "everything is as the migrations say\n"
+    assert migrate.json("verify") == {"problems": []}
+
+    deployment.admin.app["users"].drop_index("ix_user_email")
+    deployment.admin.app.command("collMod", "artists", validator={})
+    done = migrate.result("verify", "--json")
+
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["problems"] == [
+        {"migration": "v002_pre_core_indexes", "what": "users.ix_user_email is missing"},
+        {"migration": "v001_pre_core_collections", "what": "artists has lost its validator"},
+    ]
+    assert "users.ix_user_email is missing" in migrate.result("verify").stdout
 
 
 def test_status_check_is_an_exit_code(migrate: Command) -> None:

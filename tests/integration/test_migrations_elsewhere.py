@@ -306,19 +306,6 @@ def test_a_migration_job_that_meets_duplicates_is_parked_for_a_person(empty: Dep
     assert "mara" not in str(job.error)
 
 
-def test_a_migration_job_waits_for_the_lease_of_another(empty: Deployment) -> None:
-    empty.runner().up("000")
-    states: list[str] = []
-
-    def interfere(line: str) -> None:
-        if line.startswith("v001"):
-            states.append(empty.run("migration.run", {"direction": "up"}).state)
-
-    empty.runner(report=interfere).up("001")
-
-    assert states == ["queued"]
-
-
 def test_the_migrator_may_write_where_it_must_and_nowhere_else(deployment: Deployment) -> None:
     migrator = connect(deployment.addresses, Role.MIGRATOR, app_name="test")
     deployment.cleanup.callback(migrator.client.close)

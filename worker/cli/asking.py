@@ -13,7 +13,7 @@ from compliance.errors import ComplianceError, ConfigurationError, ExitCode, Loc
 from compliance.jobs.job import FINAL, Job, State
 from worker.cli.runtime import show_fields, show_json
 from worker.intake import submit
-from worker.job import progress_text
+from worker.job import progress_text, seconds_left
 from worker.services import Services
 from worker.tasks import JOBS
 
@@ -99,6 +99,7 @@ def describe(job: Job) -> dict[str, Any]:
         "kind": job.kind,
         "state": job.state.value,
         "progress": progress_text(job.checkpoint),
+        "seconds_left": seconds_left(job.checkpoint) if job.state not in FINAL else None,
         "asked": job.asked.value if job.asked else None,
         "origin": job.origin,
         "sender": job.sender,

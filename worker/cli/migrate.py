@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from compliance.errors import ComplianceError, ExitCode
+from migrations.progress import progress_of
 from migrations.revision import Revision
 from migrations.runner import Wish
 from migrations.standing import standings
@@ -14,7 +15,7 @@ from worker.cli.migrate_aside import approve, retry
 from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
 from worker.cli.migrate_throttle import throttle
-from worker.cli.runtime import EnvOption, JsonOption, show_json
+from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
 
 app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
 app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
@@ -86,6 +87,7 @@ def status(
     """List every migration with its state, and what `up` would refuse."""
     with open_runner(ctx, env) as runner:
         found = standings(runner.scripts())
+        progress = progress_of(runner.databases)
         refusal: ComplianceError | None = None
         pending: tuple[Revision, ...] = ()
         try:
@@ -95,12 +97,31 @@ def status(
     if json:
         listed = [describe(standing) for standing in found]
         refused = {"code": type(refusal).__name__, "message": str(refusal)} if refusal else None
-        show_json({"pending": [one.name for one in pending], "refused": refused, "migrations": listed})
+        going = [one.fields for one in progress]
+        show_json(
+            {"pending": [one.name for one in pending], "refused": refused, "progress": going, "migrations": listed}
+        )
     else:
         show_standings(found)
+        for one in progress:
+            sys.stdout.write(f"{one.line}\n")
     if refusal:
         raise refusal
     if check and pending:
+        raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
+
+
+@app.command(epilog="Example: compliance migrate verify --json")
+def verify(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
+    """Look whether the database is what the applied migrations say; exit 3 when it is not. Writes nothing."""
+    with open_runner(ctx, env) as runner:
+        problems = runner.verify()
+    if json:
+        show_json({"problems": [{"migration": one.revision, "what": one.what} for one in problems]})
+    else:
+        rows = [(one.revision, one.what) for one in problems]
+        show_table(("migration", "what is not as it says"), rows, empty="everything is as the migrations say")
+    if problems:
         raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
 
 

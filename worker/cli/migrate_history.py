@@ -16,6 +16,7 @@ from migrations.plan import find_one
 from migrations.revision import parse
 from migrations.runner import Runner
 from migrations.standing import Standing, standings
+from worker.cli.following import followed
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_fields, show_json, show_table
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A migration: 001, 004_pre or a full name.")]
@@ -24,8 +25,8 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A migration: 
 @contextmanager
 def open_runner(ctx: typer.Context, profile: str | None) -> Iterator[Runner]:
     """Open the runner of the settings, as the migrator, for the block."""
-    with runtime(ctx).services(Role.MIGRATOR, profile=profile) as services:
-        yield build_runner(services.settings, services.databases, actor="cli", report=_report)
+    with runtime(ctx).services(Role.MIGRATOR, profile=profile) as services, followed() as follow:
+        yield build_runner(services.settings, services.databases, actor="cli", report=_report, follow=follow)
 
 
 def list_(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:

@@ -1,8 +1,10 @@
-"""``compliance.migration.run``: apply or undo migrations, as the migrator."""
+"""``compliance.migration.run``: apply, undo, plan or verify migrations, as the migrator."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Self
 
 import structlog
 from pydantic import StringConstraints, model_validator
@@ -11,15 +13,31 @@ from compliance.jobs.run import Outcome, Run
 from compliance.roles import Role
 from migrations.migrate import build_runner
 from migrations.plan import Direction
+from migrations.progress import Progress
+from migrations.revision import Revision
+from migrations.runner import Runner
 from worker.job import Payload, job
 from worker.services import Services
 
 log = structlog.get_logger(__name__)
 
+TELL_EVERY = timedelta(seconds=1)
+MOST_LINES = 500  # of a plan, or of what verify found, that the job keeps
+LONGEST_LINE = 2000  # characters
+
+
+class Action(StrEnum):
+    """What is done."""
+
+    RUN = "run"
+    PLAN = "plan"
+    VERIFY = "verify"
+
 
 class MigrateDatabase(Payload):
-    """Which way, and how far; down needs a target."""
+    """What to do, which way, and how far; down needs a target. A dry run is a plan."""
 
+    action: Action = Action.RUN
     direction: Direction = Direction.UP
     target: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,80}$")] | None = None
     dry_run: bool = False
@@ -29,29 +47,81 @@ class MigrateDatabase(Payload):
         del subjects
         return ("migrations",)
 
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether it only shows what would be done."""
+        return self.dry_run or self.action is Action.PLAN
+
     @model_validator(mode="after")
-    def _down_has_a_target(self) -> Self:
+    def _makes_sense(self) -> Self:
         if self.direction is Direction.DOWN and self.target is None:
             raise ValueError("down needs a target")
+        if self.action is Action.VERIFY and (self.target is not None or self.dry_run):
+            raise ValueError("verify looks at everything that is applied: give it no target and no dry_run")
         return self
+
+
+@dataclass(slots=True)
+class Follower:
+    """Keeps in the job how far the migration is, at most once a second.
+
+    Attributes:
+        lines: What the runner says, where that is the result.
+    """
+
+    run: Run
+    lines: list[str] = field(default_factory=list)
+    told_at: datetime | None = None
+
+    def hear(self, line: str) -> None:
+        """Take a line for people."""
+        self.lines.append(line)
+        log.info("migration.progress", line=line.strip())
+
+    def follow(self, progress: Progress) -> None:
+        """Take how far it is.
+
+        Raises:
+            LeaseLost: When another worker has the job, this one is stopping, or a person asked it to end.
+        """
+        log.info("migration.progress", line=progress.line)
+        now = self.run.clock.now()
+        if self.told_at is None or now - self.told_at >= TELL_EVERY:
+            checkpoint = {"progress": progress.line, **progress.fields}
+            self.run.commit(lambda _: Outcome(checkpoint=checkpoint))
+            self.told_at = now
 
 
 @job("migration.run", MigrateDatabase, queue="compliance.migration")
 def migration_run(payload: MigrateDatabase, run: Run, services: Services) -> None:
     """Run migrations under their own lease; a repeat finds nothing to do."""
+    follower = Follower(run)
     databases = services.connect_as(Role.MIGRATOR)
     with databases.client:
         runner = replace(
-            build_runner(services.settings, databases, actor="worker", report=_report),
+            build_runner(services.settings, databases, actor="worker", report=follower.hear, follow=follower.follow),
             should_stop=lambda: run.should_stop() or run.interruption is not None,
         )
-        if payload.direction is Direction.UP:
-            done = runner.up(payload.target, dry_run=payload.dry_run)
-        else:
-            done = runner.down(str(payload.target), dry_run=payload.dry_run)
-    names = [revision.name for revision in done]
-    run.commit(lambda _: Outcome(result={"direction": payload.direction.value, "revisions": names}))
+        result = _verify(runner) if payload.action is Action.VERIFY else _migrate(payload, runner, follower)
+    run.commit(lambda _: Outcome(result=result))
 
 
-def _report(line: str) -> None:
-    log.info("migration.progress", line=line.strip())
+def _migrate(payload: MigrateDatabase, runner: Runner, follower: Follower) -> Mapping[str, Any]:
+    done: tuple[Revision, ...]
+    if payload.direction is Direction.UP:
+        done = runner.up(payload.target, dry_run=payload.writes_nothing)
+    else:
+        done = runner.down(str(payload.target), dry_run=payload.writes_nothing)
+    shown = {"plan": _bounded(follower.lines)} if payload.writes_nothing else {}
+    return {"direction": payload.direction.value, "revisions": [revision.name for revision in done], **shown}
+
+
+def _verify(runner: Runner) -> Mapping[str, Any]:
+    found = [str(problem) for problem in runner.verify()]
+    return {"problems": len(found), "found": _bounded(found)}
+
+
+def _bounded(lines: Sequence[str]) -> list[str]:
+    """Return what a job can hold of *lines*, and say how many are left out."""
+    kept = [line[:LONGEST_LINE] for line in lines[:MOST_LINES]]
+    return kept if len(lines) <= MOST_LINES else [*kept, f"and {len(lines) - MOST_LINES} lines more"]

@@ -8,22 +8,32 @@ from compliance.health.check import CHECKS, Finding, Scope
 from compliance.health.declared import declared, declared_options
 from compliance.health.index_spec import differences
 from compliance.health.observed import observed_indexes
-from compliance.mongo import Document
+from compliance.mongo import Databases, Document
 
 
 def declared_indexes(scope: Scope) -> Finding:
     """Compare the application database with what migrations declared, and our own one with what this release needs."""
-    wanted = declared(scope.databases, "index")
-    problems = []
-    for index in wanted:
-        problem = _compare(index, observed_indexes(scope.databases.app, index["collection"]))
-        if problem is not None:
-            problems.append(f"{index['collection']}.{index['name']} {problem} (declared by {index['revision']})")
+    looked_at, found = find_index_problems(scope.databases)
+    problems = [f"{problem} (declared by {revision})" for revision, problem in found]
     problems += [
         f"{difference.problem} in {scope.databases.compliance.name}; run `compliance migrate up`"
         for difference in find_differences(scope.databases)
     ]
-    return Finding(problems=tuple(problems), looked_at=len(wanted) + sum(map(len, OWN.values())))
+    return Finding(problems=tuple(problems), looked_at=looked_at + sum(map(len, OWN.values())))
+
+
+def find_index_problems(databases: Databases) -> tuple[int, list[tuple[str, str]]]:
+    """Return how many indexes are declared, and of each that differs the migration that declared it and a sentence.
+
+    A read-only operation.
+    """
+    wanted = declared(databases, "index")
+    problems = []
+    for index in wanted:
+        problem = _compare(index, observed_indexes(databases.app, index["collection"]))
+        if problem is not None:
+            problems.append((index["revision"], f"{index['collection']}.{index['name']} {problem}"))
+    return len(wanted), problems
 
 
 def _compare(index: Document, present: Mapping[str, Any]) -> str | None:
