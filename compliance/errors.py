@@ -11,7 +11,8 @@
      │   of the audit log    HALT     InvalidProof, MalformedProof, AuditTampered, LogForked, LogRolledBack,
      │   of the audit log    HALT     CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed, DependencyRefused, RevisionMissing,
-     │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation
+     │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation,
+     │                       HALT     PromotionRefused
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
      ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
@@ -211,6 +212,12 @@ class FolderDiffers(MigrationError):
 
 class GovernanceViolation(MigrationError):
     """The rules of migrations refuse a script where the environment is production; nothing ran."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
+
+
+class PromotionRefused(MigrationError):
+    """A script has not been applied and verified in staging, or the record that says so does not count; nothing ran."""
 
     exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 

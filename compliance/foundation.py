@@ -73,6 +73,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     "migration_sources": (),
     "migration_control": (),
     "migration_approvals": (IndexModel([("gate", ASCENDING)], name="ix_approval_gate"),),
+    "migration_promotions": (),
     "declared_schema": (),
     "set_aside": (),
 }

@@ -21,6 +21,7 @@ INCIDENTS = "audit_incidents"
 SEAL = (BATCHES, CHECKPOINTS, TILES, COSIGNATURES, INCIDENTS)  # what the sealer adds to, and nobody changes
 OUTBOX = "outbox"
 APPROVALS = "migration_approvals"
+PROMOTIONS = "migration_promotions"
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
     {
@@ -130,7 +131,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         *(_allow(own, name, "insert", "update") for name in ("migration_control", APPROVALS)),
         *(
             _allow(own, name, "insert")
-            for name in ("migration_history", "migration_steps", "migration_sources", OUTBOX)
+            for name in ("migration_history", "migration_steps", "migration_sources", OUTBOX, PROMOTIONS)
         ),
         _allow(own, "declared_schema", "insert", "update", "remove"),
         _allow("admin", "", "viewRole"),

@@ -3,9 +3,15 @@
 import argparse
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
 
+from compliance.audit.keys import SigningKey
+from compliance.audit.log import AuditLog
 from compliance.audit.own import build_writer
+from compliance.audit.trust import parse_keys
 from compliance.clock import SystemClock
 from compliance.datamap.model import load_data_map
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
@@ -17,6 +23,7 @@ from migrations.context import Report
 from migrations.discovery import discover
 from migrations.linting import parse_off
 from migrations.progress import Follow
+from migrations.promotion import Gate, attest, promote
 from migrations.runner import Runner, Wish
 from migrations.standing import standings
 from migrations.sums import check_sum
@@ -52,17 +59,28 @@ def build_runner(
         admission=Admission(
             is_strict=settings.environment == PRODUCTION, data_map=data_map, off=parse_off(settings.lint_off)
         ),
+        gate=build_gate(settings),
+    )
+
+
+def build_gate(settings: Settings) -> Gate:
+    """Return which records of staging count where *settings* hold.
+
+    Raises:
+        ConfigurationError: When a key cannot be read.
+    """
+    return Gate(
+        keys=parse_keys(settings.staging_keys, what="COMPLIANCE_STAGING_KEYS"),
+        database=settings.staging_database or settings.mongodb_database,
+        environment=settings.environment,
+        longest=timedelta(days=settings.attestation_days),
+        is_production=settings.environment == PRODUCTION,
     )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Apply what is pending, or go down to a target; return the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.down and not options.to:
-        parser.error("--down needs --to TARGET, or --to zero")
-    if options.only and (options.to or options.down):
-        parser.error("--only goes without --to and --down")
+    options = _parse(arguments)
     try:
         settings = load_settings(os.environ, profile=options.env)  # noqa: TID251 - a composition root
         uri = settings.uri_for(Role.MIGRATOR)
@@ -74,20 +92,38 @@ def main(arguments: Sequence[str]) -> int:
         with open_client(uri.get_secret_value(), app_name=PROCESS) as client:
             databases = Databases(client, settings.mongodb_database, writer)
             runner = build_runner(settings, databases, actor="cli", report=_report)
-            if options.verify:
-                return _verify(runner)
-            if options.list or options.check:
-                is_pending = _list(runner, shows=options.list)
-                return int(ExitCode.NOT_AS_IT_SHOULD_BE if options.check and is_pending else ExitCode.OK)
-            if options.down:
-                done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
-            else:
-                wish = Wish(target=options.to, only=options.only, allow_late=tuple(options.allow_late))
-                done = runner.up(wish=wish, dry_run=options.dry_run)
-            aside = 0 if options.down or options.dry_run else runner.count_set_aside(done)
+            if options.attest:
+                return _attest(runner, writer.key, settings.environment)
+            return _look(options, runner) if _only_looks(options) else _migrate(options, runner)
     except ComplianceError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
         return int(error.exit_code)
+
+
+def _only_looks(options: Namespace) -> bool:
+    return bool(options.list or options.check or options.verify)
+
+
+def _look(options: Namespace, runner: Runner) -> int:
+    """Print what was asked for; return the exit code."""
+    if options.verify:
+        return _verify(runner)
+    is_pending = _list(runner, shows=options.list)
+    return int(ExitCode.NOT_AS_IT_SHOULD_BE if options.check and is_pending else ExitCode.OK)
+
+
+def _migrate(options: Namespace, runner: Runner) -> int:
+    """Do what was asked for; return the exit code."""
+    if options.promote:
+        return _promote(runner, options.promote)
+    if options.down:
+        done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
+    else:
+        wish = Wish(
+            target=options.to, only=options.only, allow_late=tuple(options.allow_late), emergency=options.emergency
+        )
+        done = runner.up(wish=wish, dry_run=options.dry_run)
+    aside = 0 if options.down or options.dry_run else runner.count_set_aside(done)
     verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
     print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
     return int(ExitCode.PARTIAL if aside else ExitCode.OK)
@@ -109,8 +145,52 @@ def _verify(runner: Runner) -> int:
     return int(ExitCode.NOT_AS_IT_SHOULD_BE if problems else ExitCode.OK)
 
 
+def _attest(runner: Runner, key: SigningKey, environment: str) -> int:
+    """Print a record of what is applied here; return the exit code."""
+    made, note = attest(
+        runner.databases, runner.verify(), key=key, environment=environment, by=runner.actor, clock=runner.clock
+    )
+    print(note.decode(), end="")  # noqa: T201 - the command's answer
+    _report(f"signed by {key.verifier.vkey}")
+    return int(ExitCode.NOT_AS_IT_SHOULD_BE if any(script.problems for script in made.scripts) else ExitCode.OK)
+
+
+def _promote(runner: Runner, path: Path) -> int:
+    """Take the record of *path*; return the exit code."""
+    log = AuditLog(runner.databases)
+    promoted = promote(runner.databases, log, read_record(path), gate=runner.gate, by=runner.actor, clock=runner.clock)
+    for name, why in promoted.refused.items():
+        _report(f"{name} {why}")
+    print(f"{len(promoted.new)} promoted")  # noqa: T201 - the command's answer
+    return int(ExitCode.NOT_AS_IT_SHOULD_BE if promoted.refused else ExitCode.OK)
+
+
+def read_record(path: Path) -> bytes:
+    """Return what the file *path* holds.
+
+    Raises:
+        ConfigurationError: When it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the record {path.name} cannot be read ({type(error).__name__})") from None
+
+
 def _report(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201 - lines for people
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.down and not options.to:
+        parser.error("--down needs --to TARGET, or --to zero")
+    if options.only and (options.to or options.down):
+        parser.error("--only goes without --to and --down")
+    if options.emergency is not None and options.down:
+        parser.error("--emergency goes without --down")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,6 +215,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify", action="store_true", help="exit 3 when the database is not what the applied ones say, apply nothing"
     )
+    parser.add_argument("--attest", action="store_true", help="print a signed record of what is applied and verified")
+    parser.add_argument("--promote", metavar="FILE", type=Path, help="let what a record of staging names run here")
+    parser.add_argument("--emergency", metavar="REASON", help="run what is not promoted, too; audited")
     parser.add_argument("--down", action="store_true", help="undo down to --to TARGET (or 'zero') instead")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, write nothing")
     parser.add_argument("--drop-data", action="store_true", help="with --down: drop collections that hold documents")

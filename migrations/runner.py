@@ -25,6 +25,7 @@ from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.past import Mark
 from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
 from migrations.progress import Follow, Progress
+from migrations.promotion import ANYTHING, Gate, allow_emergency
 from migrations.revision import Revision
 from migrations.throttle.throttle import Throttle
 from migrations.verification import Inspection, Problem, find_problems
@@ -38,11 +39,13 @@ class Wish:
         target: Up to and with this one, as ``Revision.matches`` reads it.
         only: This one alone.
         allow_late: Full names of revisions that may run although one that depends on them is applied.
+        emergency: Why what staging has not vouched for runs all the same.
     """
 
     target: str | None = None
     only: str | None = None
     allow_late: tuple[str, ...] = ()
+    emergency: str | None = None
 
 
 ALL = Wish()
@@ -57,6 +60,7 @@ class Runner:
         report: Where lines for people go.
         should_stop: Asked before every step; a run that stops goes on where it stood at the next ``up``.
         admission: Which scripts may go up.
+        gate: Which scripts staging must have vouched for.
         follow: Told which script runs and how far it is; None where lines for people say it.
     """
 
@@ -71,6 +75,7 @@ class Runner:
     most_docs: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     admission: Admission = EVERYTHING
+    gate: Gate = ANYTHING
     follow: Follow | None = None
 
     @property
@@ -88,6 +93,10 @@ class Runner:
         plan = self._plan_up(wish)
         return (*self._incomplete(plan), *plan.revisions)
 
+    def unpromoted(self, wish: Wish = ALL) -> list[str]:
+        """Return the names of what ``up`` would run, and staging has not vouched for."""
+        return [revision.name for revision in self.gate.unpromoted(self.databases, self._plan_up(wish).revisions)]
+
     def up(self, target: str | None = None, *, wish: Wish = ALL, dry_run: bool = False) -> tuple[Revision, ...]:
         """Apply what is pending, up to and with *target*, or as *wish* says; return what was applied, or would be.
 
@@ -99,12 +108,16 @@ class Runner:
             GovernanceViolation: When the rules refuse a script in production; nothing ran.
             LockHeld: When somebody else runs migrations.
             MigrationError: When folder and history do not fit, or a step fails; earlier steps stay applied.
+            PromotionRefused: When staging has not vouched for a script, and this is no emergency; nothing ran.
         """
         wish = replace(wish, target=target) if target else wish
-        pending = self.pending(wish)
+        emergency = require_reason(wish.emergency) if wish.emergency is not None else None
+        plan = self._plan_up(wish)
+        pending = (*self._incomplete(plan), *plan.revisions)
         for revision in pending:
             revision.load()  # what cannot be loaded refuses before anything is written
         self.admission.check(pending, self.revisions, self.report)
+        self.gate.check(self.databases, plan.revisions, is_emergency=emergency is not None, report=self.report)
         if dry_run:
             return self._show(Plan(direction=Direction.UP, revisions=pending))
         for line in require_provisioned(self.databases, self.grants):
@@ -115,6 +128,9 @@ class Runner:
             plan = self._plan_up(wish)
             done = self._complete(self._incomplete(plan), run)
             allow_late(plan, wish.allow_late, run=run, actor=self.actor)
+            if emergency is not None:
+                lacking = self.gate.unpromoted(self.databases, plan.revisions)
+                allow_emergency(lacking, reason=emergency, run=run, actor=self.actor)
             return (*done, *self._run(plan, run))
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:

@@ -3,12 +3,12 @@
 MUST be told behind the commit of what was found: then a run that is delivered again does not tell again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import structlog
 from sentry_sdk.integrations.logging import ignore_logger
 
-from compliance.errors import CheckFailed
+from compliance.errors import CheckFailed, PromotionRefused
 from worker.telemetry import metrics, report_error
 
 log = structlog.get_logger(__name__)
@@ -39,3 +39,14 @@ def alert_broken_log(faults: Iterable[str], *, findings: int, request_id: str) -
     )
     metrics.ALERTS.inc("audit.verify")
     report_error(error, kind=f"audit.verify/{'+'.join(kinds)}", request_id=request_id, level="fatal")
+
+
+def alert_emergency(migrations: Sequence[str], *, request_id: str) -> None:
+    """Tell that *migrations* ran in an emergency; the reason stays in the audit log."""
+    log.error("migration.emergency", migrations=list(migrations), request_id=request_id)
+    error = PromotionRefused(
+        f"{len(migrations)} migrations ran that staging has not vouched for ({', '.join(migrations)}); see the entries "
+        "migration.emergency of the audit log"
+    )
+    metrics.ALERTS.inc("migration.emergency")
+    report_error(error, kind="migration.emergency", request_id=request_id, level="error")

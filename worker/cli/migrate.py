@@ -10,10 +10,12 @@ from migrations.progress import progress_of
 from migrations.revision import Revision
 from migrations.runner import Wish
 from migrations.standing import standings
+from worker.alert import alert_emergency
 from worker.cli.lint import lint
 from worker.cli.migrate_aside import approve, retry
 from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
+from worker.cli.migrate_promote import attest, promote
 from worker.cli.migrate_throttle import throttle
 from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
 
@@ -21,6 +23,8 @@ app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Exampl
 app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
 app.command(epilog="Example: compliance migrate retry")(retry)
 app.command(epilog="Example: compliance migrate throttle --max-lag 5")(throttle)
+app.command(epilog="Example: compliance migrate attest --out staging.note")(attest)
+app.command(epilog="Example: compliance migrate promote staging.note")(promote)
 app.command("lint", epilog="Example: compliance migrate lint --since origin/main --sarif lint.sarif")(lint)
 app.command("list", epilog="Example: compliance migrate list --json")(list_)
 app.command("show", epilog="Example: compliance migrate show 004_post")(show)
@@ -36,6 +40,9 @@ LateOption = Annotated[
     list[str] | None,
     typer.Option("--allow-late", metavar="NAME", help="Let this one run after one that depends on it; audited."),
 ]
+EmergencyOption = Annotated[
+    str | None, typer.Option("--emergency", metavar="REASON", help="Run what is not promoted, too; audited.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, write nothing.")]
 
 
@@ -45,6 +52,7 @@ def up(
     to: ToOption = None,
     only: OnlyOption = None,
     allow_late: LateOption = None,
+    emergency: EmergencyOption = None,
     dry_run: DryRunOption = False,
     env: EnvOption = None,
     json: JsonOption = False,
@@ -53,9 +61,12 @@ def up(
     if to and only:
         raise typer.BadParameter("goes without --to", param_hint="--only")
     with open_runner(ctx, env) as runner:
-        wish = Wish(target=to, only=only, allow_late=tuple(allow_late or ()))
+        wish = Wish(target=to, only=only, allow_late=tuple(allow_late or ()), emergency=emergency)
+        lacking = runner.unpromoted(wish) if emergency is not None and not dry_run else []
         done = runner.up(wish=wish, dry_run=dry_run)
         aside = 0 if dry_run else runner.count_set_aside(done)
+    if lacking:
+        alert_emergency(lacking, request_id="cli")
     _show("to apply" if dry_run else "applied", done, as_json=json)
     if aside:
         sys.stderr.write(f"{aside} documents could not be changed and were set aside: see set_aside\n")

@@ -11,11 +11,13 @@ from pydantic import StringConstraints, model_validator
 
 from compliance.jobs.run import Outcome, Run
 from compliance.roles import Role
+from migrations.acceptance import LONGEST_REASON
 from migrations.migrate import build_runner
 from migrations.plan import Direction
 from migrations.progress import Progress
 from migrations.revision import Revision
-from migrations.runner import Runner
+from migrations.runner import Runner, Wish
+from worker.alert import alert_emergency
 from worker.job import Payload, job
 from worker.services import Services
 
@@ -41,6 +43,7 @@ class MigrateDatabase(Payload):
     direction: Direction = Direction.UP
     target: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,80}$")] | None = None
     dry_run: bool = False
+    emergency: Annotated[str, StringConstraints(max_length=LONGEST_REASON)] | None = None
 
     def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
         """Let migrations wait for each other instead of failing on their lease."""
@@ -56,6 +59,8 @@ class MigrateDatabase(Payload):
     def _makes_sense(self) -> Self:
         if self.direction is Direction.DOWN and self.target is None:
             raise ValueError("down needs a target")
+        if self.direction is Direction.DOWN and self.emergency is not None:
+            raise ValueError("emergency goes with up only")
         if self.action is Action.VERIFY and (self.target is not None or self.dry_run):
             raise ValueError("verify looks at everything that is applied: give it no target and no dry_run")
         return self
@@ -104,16 +109,24 @@ def migration_run(payload: MigrateDatabase, run: Run, services: Services) -> Non
         )
         result = _verify(runner) if payload.action is Action.VERIFY else _migrate(payload, runner, follower)
     run.commit(lambda _: Outcome(result=result))
+    if result.get("emergency"):
+        alert_emergency(result["emergency"], request_id=run.job.request_id)
 
 
 def _migrate(payload: MigrateDatabase, runner: Runner, follower: Follower) -> Mapping[str, Any]:
     done: tuple[Revision, ...]
+    lacking: list[str] = []
     if payload.direction is Direction.UP:
-        done = runner.up(payload.target, dry_run=payload.writes_nothing)
+        wish = Wish(target=payload.target, emergency=payload.emergency)
+        if payload.emergency is not None and not payload.writes_nothing:
+            lacking = runner.unpromoted(wish)
+        done = runner.up(wish=wish, dry_run=payload.writes_nothing)
     else:
         done = runner.down(str(payload.target), dry_run=payload.writes_nothing)
     shown = {"plan": _bounded(follower.lines)} if payload.writes_nothing else {}
-    return {"direction": payload.direction.value, "revisions": [revision.name for revision in done], **shown}
+    alarming = {"emergency": lacking} if lacking else {}
+    names = [revision.name for revision in done]
+    return {"direction": payload.direction.value, "revisions": names, **shown, **alarming}
 
 
 def _verify(runner: Runner) -> Mapping[str, Any]:

@@ -1,0 +1,288 @@
+"""From staging to production: only what staging ran and found verified runs there, or what a person answers for."""
+
+import json
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployment import Deployment, Stack, provision_database
+from migrated import names, write_scripts
+from quiet import quiet
+from typer.testing import CliRunner, Result
+
+from compliance.audit.log import AuditLog
+from compliance.audit.writer import Writer
+from compliance.errors import PromotionRefused, RejectedError
+from compliance.settings import load_settings
+from migrations import promotion
+from migrations.migrate import main
+from migrations.promotion import Promoted
+from migrations.runner import Wish
+from worker.cli import build_cli
+
+REASON = "the index is missing and orders are lost"
+ONE, TWO = "v001_data_one", "v002_data_two"
+SCRIPT = '''
+        """Number {number}."""
+
+
+        def up(ctx):
+            """Change."""
+            ctx.backfill("things", where={{"{field}": {{"$exists": False}}}}, update={{"$set": {{"{field}": 1}}}})
+            ctx.verify("things", none={{"{field}": {{"$ne": 1}}}})
+
+
+        def down(ctx):
+            """Nothing."""
+'''
+
+
+class Pair:
+    """Staging, and production that believes it, with one folder of scripts."""
+
+    def __init__(self, staging: Deployment, production: Deployment, home: Path) -> None:
+        writer = staging.addresses.writer("test")
+        self.home = home
+        self.key = writer.key
+        self.folder = write_scripts(
+            home / "scripts",
+            {f"{ONE}.py": SCRIPT.format(number=1, field="a"), f"{TWO}.py": SCRIPT.format(number=2, field="b")},
+        )
+        self.staging = staging.with_settings(migrations=self.folder, environment="staging")
+        self.production = production.with_settings(
+            migrations=self.folder,
+            environment="live",
+            staging_keys=writer.key.verifier.vkey,
+            staging_database=staging.name,
+        )
+        for deployment in (staging, production):
+            deployment.admin.app["things"].insert_many([{"_id": n} for n in range(4)])
+
+    def attest(self) -> bytes:
+        runner = self.staging.runner()
+        return promotion.attest(
+            runner.databases, runner.verify(), key=self.key, environment="staging", by="test", clock=runner.clock
+        )[1]
+
+    def promote(self, note: bytes) -> Promoted:
+        runner = self.production.runner()
+        log = AuditLog(runner.databases)
+        return promotion.promote(runner.databases, log, note, gate=runner.gate, by="test", clock=runner.clock)
+
+    def kept(self) -> list[dict[str, Any]]:
+        return list(self.production.admin.compliance["migration_promotions"].find())
+
+    def edit(self, name: str) -> None:
+        path = self.folder / f"{name}.py"
+        path.write_text(path.read_text().replace('"$set"', '"$inc"'))
+
+
+@pytest.fixture
+def pair(stack: Stack, empty: Deployment, tmp_path: Path) -> Any:
+    with ExitStack() as cleanup:
+        yield Pair(empty, provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup), tmp_path)
+
+
+def test_what_staging_has_applied_and_verified_runs_and_nothing_else(pair: Pair) -> None:
+    with pytest.raises(PromotionRefused, match=f"not promoted: v000_pre_foundation, {ONE}, {TWO}; apply them in"):
+        pair.production.runner().up()
+    assert pair.production.admin.compliance["migration_history"].count_documents({}) == 0
+
+    pair.staging.runner().up(ONE)
+    promoted = pair.promote(pair.attest())
+    done = pair.production.runner().up(ONE)
+
+    assert promoted == Promoted(new=["v000_pre_foundation", ONE])
+    assert names(done) == ["v000_pre_foundation", ONE]
+    with pytest.raises(PromotionRefused, match=f"not promoted: {TWO}; apply them in staging"):
+        pair.production.runner().up()
+    assert pair.production.admin.app["things"].count_documents({"a": 1, "b": {"$exists": False}}) == 4
+
+
+def test_what_is_allowed_is_kept_and_audited_once(pair: Pair) -> None:
+    pair.staging.runner().up()
+    note = pair.attest()
+    pair.promote(note)
+    again = pair.promote(pair.attest())
+    (kept,) = [one for one in pair.kept() if one["revision"] == ONE]
+    (applied,) = pair.staging.entries(action="migration.applied", entity_id=ONE)
+    (entry,) = pair.production.entries(action="migration.promoted", entity_id=ONE)
+
+    assert again == Promoted(known=["v000_pre_foundation", ONE, TWO])
+    assert kept["entry"] == applied["_id"]
+    assert (kept["database"], kept["environment"]) == (pair.staging.name, "staging")
+    assert entry["details"] == {name: kept[name] for name in ("checksum", "record", "key")}
+    assert len(pair.staging.entries(action="migration.attested")) == 2
+
+
+def test_a_script_that_was_changed_after_its_promotion_is_refused(pair: Pair) -> None:
+    pair.staging.runner().up()
+    pair.promote(pair.attest())
+    pair.edit(TWO)
+
+    with pytest.raises(PromotionRefused, match=f"^changed since they were promoted: {TWO}; deploy the text"):
+        pair.production.runner().up()
+    assert names(pair.production.runner().up(ONE)) == ["v000_pre_foundation", ONE]
+
+
+def test_a_script_that_is_not_verified_in_staging_is_not_promoted(pair: Pair) -> None:
+    pair.staging.runner().up()
+    pair.staging.admin.app["things"].update_one({"_id": 1}, {"$set": {"b": 7}})
+    promoted = pair.promote(pair.attest())
+
+    assert promoted.new == ["v000_pre_foundation", ONE]
+    assert list(promoted.refused) == [TWO]
+    assert promoted.refused[TWO].startswith("is applied in staging but not verified: 1 problems; mend what")
+    with pytest.raises(PromotionRefused, match=f"not promoted: {TWO};"):
+        pair.production.runner().up()
+
+
+def test_a_text_that_staging_accepted_and_never_ran_is_not_promoted(pair: Pair) -> None:
+    pair.staging.runner().up()
+    pair.edit(TWO)
+    pair.staging.runner().accept(TWO, reason="the other spelling was nicer")
+    pair.promote(pair.attest())
+
+    with pytest.raises(PromotionRefused, match=f"changed since they were promoted: {TWO}"):
+        pair.production.runner().up()
+
+
+def test_what_staging_has_undone_is_in_no_record(pair: Pair) -> None:
+    pair.staging.runner().up()
+    pair.staging.runner().down(ONE)
+
+    assert pair.promote(pair.attest()).new == ["v000_pre_foundation", ONE]
+
+
+@pytest.mark.parametrize("reason", ["", "short", "ask ann@example.org for the reason"])
+def test_an_emergency_needs_a_reason(pair: Pair, reason: str) -> None:
+    with pytest.raises(RejectedError, match="say in 10 to 500 characters why"):
+        pair.production.runner().up(wish=wish(reason))
+
+
+def wish(reason: str) -> Wish:
+
+    return Wish(emergency=reason)
+
+
+def test_an_emergency_runs_it_and_is_audited_and_who_goes_on_needs_none(pair: Pair) -> None:
+    pair.staging.runner().up(ONE)
+    pair.promote(pair.attest())
+    done = pair.production.runner().up(wish=wish(REASON))
+    (entry,) = pair.production.entries(action="migration.emergency")
+    pair.production.runner().down(ONE)
+
+    assert names(done) == ["v000_pre_foundation", ONE, TWO]
+    assert (entry["entity_id"], entry["details"]["reason"]) == (TWO, REASON)
+    assert names(pair.production.runner().up()) == [TWO]
+
+
+def test_a_dry_run_is_refused_as_the_run_would_be(pair: Pair) -> None:
+    with pytest.raises(PromotionRefused):
+        pair.production.runner().up(dry_run=True)
+    assert pair.production.admin.compliance.list_collection_names() in ([], ["system.users"])
+
+
+def test_production_without_a_key_says_so_and_goes_on(pair: Pair) -> None:
+    lines: list[str] = []
+    gate = promotion.Gate(is_production=True)
+    gate.check(pair.production.admin, pair.production.runner().revisions, is_emergency=False, report=lines.append)
+    gate.check(pair.production.admin, (), is_emergency=False, report=lines.append)
+
+    (line,) = lines
+    assert line.startswith("warning: no COMPLIANCE_STAGING_KEYS")
+
+
+def test_the_job_may_be_an_emergency_and_tells_the_person_on_call(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr("worker.tasks.migration_run.alert_emergency", lambda names, **_: told.append(names))
+    pair.staging.runner().up("000")
+    pair.promote(pair.attest())
+    pair.production.runner().up("000")
+
+    refused = pair.production.run("migration.run", {})
+    done = pair.production.run("migration.run", {"emergency": REASON}, "r-2")
+
+    assert (refused.state, (refused.error or {})["code"]) == ("parked", "PromotionRefused")
+    assert (done.state, (done.result or {})["emergency"]) == ("done", [ONE, TWO])
+    assert told == [[ONE, TWO]]
+
+
+@pytest.fixture
+def command(pair: Pair) -> Callable[..., Result]:
+    def run(deployment: Deployment, *arguments: str) -> Result:
+        environ = deployment.environ(pair.home) | {"COMPLIANCE_MIGRATIONS": str(pair.folder)}
+        environ |= {"COMPLIANCE_ENV": deployment.settings.environment}
+        if deployment.settings.staging_keys:
+            environ["COMPLIANCE_STAGING_KEYS"] = deployment.settings.staging_keys
+            environ["COMPLIANCE_STAGING_DATABASE"] = str(deployment.settings.staging_database)
+        runtime = quiet(load_settings(environ))
+        return CliRunner().invoke(build_cli(), ["migrate", *arguments], obj=runtime, env={"COLUMNS": "200"})
+
+    return run
+
+
+def test_the_commands_bring_scripts_from_staging_to_production(pair: Pair, command: Callable[..., Result]) -> None:
+    record = str(pair.home / "staging.note")
+    refused = command(pair.production, "up")
+    command(pair.staging, "up")
+    attested = command(pair.staging, "attest", "--out", record)
+    promoted = command(pair.production, "promote", record, "--json")
+    done = command(pair.production, "up", "--json")
+
+    assert refused.exit_code == 3 or isinstance(refused.exception, PromotionRefused)
+    assert (attested.exit_code, attested.stdout) == (0, "")
+    assert f"3 scripts; signed by {pair.key.verifier.vkey}" in attested.stderr
+    assert json.loads(promoted.stdout) == {
+        "promoted": ["v000_pre_foundation", ONE, TWO],
+        "known": [],
+        "refused": {},
+    }
+    assert json.loads(done.stdout)["revisions"] == ["v000_pre_foundation", ONE, TWO]
+    assert b"example" not in Path(record).read_bytes()
+
+
+def test_the_commands_say_what_is_not_verified(pair: Pair, command: Callable[..., Result]) -> None:
+    record = str(pair.home / "staging.note")
+    command(pair.staging, "up")
+    pair.staging.admin.app["things"].update_one({"_id": 1}, {"$set": {"b": 7}})
+    attested = command(pair.staging, "attest", "--out", record)
+    promoted = command(pair.production, "promote", record)
+
+    assert attested.exit_code == promoted.exit_code == 3
+    assert f"not verified: {TWO}; see `compliance migrate verify`" in attested.stderr
+    assert "is applied in staging but not verified" in promoted.stdout
+
+
+def test_a_record_is_signed_by_the_writer_of_staging(pair: Pair) -> None:
+    participant = pair.staging.runner().databases.participant
+
+    assert isinstance(participant, Writer)
+    assert participant.key.verifier == pair.key.verifier
+
+
+def test_the_package_alone_attests_verifies_and_promotes(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair.staging.runner().up()
+    for name, value in {**pair.staging.environ(pair.home), "COMPLIANCE_MIGRATIONS": str(pair.folder)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COMPLIANCE_ENV", "staging")
+    verified = main(["--verify"])
+    attested = main(["--attest"])
+    record = pair.home / "staging.note"
+    record.write_text(capsys.readouterr().out)
+    for name, value in pair.production.environ(pair.home).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COMPLIANCE_ENV", "live")
+    monkeypatch.setenv("COMPLIANCE_STAGING_KEYS", pair.key.verifier.vkey)
+    monkeypatch.setenv("COMPLIANCE_STAGING_DATABASE", pair.staging.name)
+    refused = main([])
+    promoted = main(["--promote", str(record)])
+    done = main([])
+
+    assert (verified, attested, refused, promoted, done) == (0, 0, 3, 0, 0)
+    assert capsys.readouterr().out == "3 promoted\n3 applied\n"
