@@ -4,18 +4,18 @@ Which jobs may run together is decided by a unique index, so an index that is mi
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import bson
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import CollectionInvalid, DuplicateKeyError
+from pymongo.errors import OperationFailure
 
 from compliance.errors import StepRefused
-from compliance.mongo import Databases, driver_errors
+from compliance.mongo import DUPLICATE_KEY, Databases, driver_errors
 
+NAMESPACE_EXISTS = 48
 WAITING = {"state": "queued"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -147,18 +147,28 @@ def _options(index: Mapping[str, Any]) -> dict[str, Any]:
     return bson.decode(bson.encode(options | {"key": [list(key) for key in dict(index["key"]).items()]}))
 
 
+def commands_of(difference: Difference) -> Iterator[dict[str, Any]]:
+    """Yield the commands that mend *difference*, as the server gets them."""
+    name, majority = difference.collection, {"writeConcern": {"w": "majority"}}
+    if difference.index is None:
+        yield {"create": name, **majority}
+        return
+    index = difference.index.document
+    if difference.differs_in:
+        yield {"dropIndexes": name, "index": index["name"], **majority}
+    yield {"createIndexes": name, "indexes": [index], **majority}
+
+
 def _mend(databases: Databases, difference: Difference) -> str:
-    collection = databases.compliance[difference.collection]
     with driver_errors():
-        if difference.index is None:
-            with suppress(CollectionInvalid):  # somebody else was faster
-                databases.compliance.create_collection(difference.collection)
-            return difference.thing
-        if difference.differs_in:
-            collection.drop_index(difference.index.document["name"])
         try:
-            collection.create_indexes([difference.index])
-        except DuplicateKeyError:
+            for command in commands_of(difference):
+                databases.compliance.command(command)
+        except OperationFailure as error:
+            if difference.index is None and error.code == NAMESPACE_EXISTS:
+                return difference.thing  # somebody else was faster
+            if error.code != DUPLICATE_KEY:
+                raise
             raise StepRefused(
                 f"{difference.thing} cannot be unique while documents share a value; where these are running jobs, let "
                 "them end, or stop the workers, which hand them back; then run `compliance migrate up` again"

@@ -135,6 +135,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         ),
         _allow(own, "declared_schema", "insert", "update", "remove"),
         _allow("admin", "", "viewRole"),
+        _allow("local", "oplog.rs", "collStats"),  # how large it is, nothing of what is in it
         # How far an index build is, and how busy the servers are.
         {"resource": {"cluster": True}, "actions": ["inprog", "replSetGetStatus", "serverStatus"]},
     ]

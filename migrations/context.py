@@ -15,6 +15,7 @@ from migrations.journal import Journal
 from migrations.ops.atomic import Transaction
 from migrations.ops.ddl import Patience
 from migrations.progress import Follow, Progress
+from migrations.sketch import Sketch
 from migrations.step import Kind, Step, digest
 from migrations.throttle.throttle import Throttle
 from migrations.verification import Inspection
@@ -24,6 +25,8 @@ __all__ = ["Context", "Effect", "Report", "Transform", "timedelta"]  # a script 
 Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
 Update = Document | list[Document]
+Cost = Mapping[str, int]
+FREE: Cost = {}
 ERROR_BUDGET = 100
 GROWTH = 10
 Transact = Callable[[Transaction], object]
@@ -52,7 +55,8 @@ class Context:
         drop_data: Whether collections that hold documents may be dropped on the way down.
         throttle: What holds batches back; None for nothing.
         retries: Whether documents that were set aside are tried again; all other steps are passed by.
-        planned: In a dry run, what an earlier script would have created: ``collection:NAME``, ``index:NAME``.
+        sketch: What a dry run records: the commands of each step, and what would be there by now.
+        left: In a dry run, the checkpoint of a run that was interrupted.
         patience: How long commands that take a lock are asked again.
         follow: Told how far a step is, instead of a line for people.
         inspection: What the verify steps find, where nothing else of the script is carried out.
@@ -73,7 +77,8 @@ class Context:
     commits: int = 0
     retries: bool = False
     throttle: Throttle | None = None
-    planned: set[str] = field(default_factory=set)
+    sketch: Sketch = field(default_factory=Sketch)
+    left: Mapping[str, Any] = field(default_factory=dict)
     patience: Patience = field(default_factory=Patience)
     follow: Follow | None = None
     inspection: Inspection | None = None
@@ -330,7 +335,7 @@ class Context:
         if self.retries:
             is_tried = kind is Kind.BACKFILL
             return Step(number=self.steps, kind=kind, what=what, digest=digest(kind, arguments)) if is_tried else None
-        left = self.run.job.checkpoint if self.run and self.script else {}
+        left = (self.run.job.checkpoint if self.run else self.left) if self.script else {}
         is_begun = left.get("script") == self.script and left.get("step") == self.steps
         step = Step(
             number=self.steps,
@@ -347,6 +352,8 @@ class Context:
                 "before the interruption; restore it, or undo the script first"
             )
         if done is None or kind is Kind.DDL:
+            if self.is_dry_run:
+                self.sketch.begin(step)
             return step
         self.report(f"{what}: done before the interruption")
         return None
@@ -403,13 +410,18 @@ class Context:
         """Return the time of this machine."""
         return self._run.clock.now()
 
-    def finish(self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None) -> None:
-        """Commit the end of *step*: *effect*, its audit entry, and that nobody carries it out again."""
+    def finish(
+        self, step: Step, details: Mapping[str, Detail], effect: Effect | None = None, *, cost: Cost = FREE
+    ) -> None:
+        """Commit the end of *step*: *effect*, its audit entry, and that nobody carries it out again.
+
+        *cost* is kept in the journal: ``documents`` and ``work_ms`` of a step with batches.
+        """
 
         def transaction(session: Session) -> Mapping[str, Detail] | None:
             found = effect(session) if effect is not None else None
             if self.journal is not None:
-                self.journal.add(step, at=self._run.clock.now(), by=self.actor, session=session)
+                self.journal.add(step, at=self._run.clock.now(), by=self.actor, session=session, cost=cost)
             return found
 
         self._commit(details, transaction, checkpoint=dict if self.script else None)

@@ -2,7 +2,10 @@
 
 Document shape (``migration_steps``)::
 
-    {_id: {passage: ObjectId, number: int}, revision: str, kind: str, what: str, digest: str, by: str, at: date}
+    {_id: {passage: ObjectId, number: int}, revision: str, kind: str, what: str, digest: str, by: str, at: date,
+     documents?: int, work_ms?: int}
+
+``work_ms`` is how long the batches took in all, without what they waited.
 
 A passage goes through a script once, with all its interruptions, and is named by the event of the history with which it
 began; the next one, such as up again after a down, begins anew.
@@ -13,11 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bson import MaxKey, ObjectId
+from pymongo import DESCENDING
 
 from compliance.mongo import Databases, Document, Session, driver_errors
 from migrations.step import Step
 
 STEPS = "migration_steps"
+RECENT = 20
 BEGINS, ENDS = ("started", "reverting"), ("applied", "reverted")
 
 
@@ -34,8 +39,12 @@ class Journal:
     passage: ObjectId
     done: Mapping[int, str]
 
-    def add(self, step: Step, *, at: datetime, by: str, session: Session) -> None:
-        """Add *step* in the transaction of *session*; nothing where it was carried out before."""
+    def add(self, step: Step, *, at: datetime, by: str, session: Session, cost: Mapping[str, int]) -> None:
+        """Add *step* in the transaction of *session*; nothing where it was carried out before.
+
+        Args:
+            cost: ``documents`` and ``work_ms`` of a step with batches; empty for others.
+        """
         if step.number in self.done:
             return
         self.databases.compliance[STEPS].insert_one(
@@ -47,6 +56,7 @@ class Journal:
                 "digest": step.digest,
                 "by": by,
                 "at": at,
+                **cost,
             },
             session=session,
         )
@@ -75,3 +85,12 @@ def open_journal(databases: Databases, *, revision: str, passage: ObjectId) -> J
         found = databases.compliance[STEPS].find({"_id": {"$gte": first, "$lt": last}})
         done = {step["_id"]["number"]: step["digest"] for step in found}
     return Journal(databases=databases, revision=revision, passage=passage, done=done)
+
+
+def measured_rate(databases: Databases) -> float | None:
+    """Return how many documents a second the last steps with batches changed here; None where none is known."""
+    with driver_errors():
+        found = databases.compliance[STEPS].find({"work_ms": {"$gt": 0}, "documents": {"$gt": 0}})
+        steps = list(found.sort("_id", DESCENDING).limit(RECENT))
+    took = sum(step["work_ms"] for step in steps)
+    return 1000 * sum(step["documents"] for step in steps) / took if took else None

@@ -13,11 +13,12 @@ Document shape (``migration_sources``), the text of every script that ever ran::
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
 from bson import Binary
 from pymongo import ASCENDING
@@ -124,6 +125,13 @@ def _unkept(trace: Trace) -> Revision:
         source=b"",
         load=load,
     )
+
+
+def left_behind(databases: Databases) -> Mapping[str, Any]:
+    """Return the checkpoint of a run that was interrupted, or that goes on; empty where there is none."""
+    with driver_errors():
+        found = databases.compliance[LEASE].find_one({"_id": LEASE_ID}, {"checkpoint": 1}) or {}
+    return found.get("checkpoint") or {}
 
 
 @contextmanager

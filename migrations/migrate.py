@@ -22,8 +22,10 @@ from migrations.admission import Admission
 from migrations.context import Report
 from migrations.discovery import discover
 from migrations.linting import parse_off
+from migrations.preview import lines
 from migrations.progress import Follow
 from migrations.promotion import Gate, attest, promote
+from migrations.revision import Revision
 from migrations.runner import Runner, Wish
 from migrations.standing import standings
 from migrations.sums import check_sum
@@ -116,16 +118,16 @@ def _migrate(options: Namespace, runner: Runner) -> int:
     """Do what was asked for; return the exit code."""
     if options.promote:
         return _promote(runner, options.promote)
-    if options.down:
-        done = runner.down(options.to, dry_run=options.dry_run, drop_data=options.drop_data)
+    wish = Wish(target=options.to, only=options.only, allow_late=tuple(options.allow_late), emergency=options.emergency)
+    if options.dry_run:
+        done = _preview(options, runner, wish)
+    elif options.down:
+        done = runner.down(options.to, drop_data=options.drop_data)
     else:
-        wish = Wish(
-            target=options.to, only=options.only, allow_late=tuple(options.allow_late), emergency=options.emergency
-        )
-        done = runner.up(wish=wish, dry_run=options.dry_run)
-    aside = 0 if options.down or options.dry_run else runner.count_set_aside(done)
+        done = runner.up(wish=wish)
     verb = "to run" if options.dry_run else "reverted" if options.down else "applied"
     print(f"{len(done)} {verb}" if done else "nothing to do")  # noqa: T201 - the command's answer
+    aside = 0 if options.down or options.dry_run else runner.count_set_aside(done)
     return int(ExitCode.PARTIAL if aside else ExitCode.OK)
 
 
@@ -175,6 +177,14 @@ def read_record(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"the record {path.name} cannot be read ({type(error).__name__})") from None
+
+
+def _preview(options: Namespace, runner: Runner, wish: Wish) -> tuple[Revision, ...]:
+    """Print what a run would do, and return which scripts."""
+    found = runner.preview_down(options.to, drop_data=options.drop_data) if options.down else runner.preview(wish)
+    for line in lines(found):
+        print(line)  # noqa: T201 - the command's answer
+    return found.revisions
 
 
 def _report(line: str) -> None:

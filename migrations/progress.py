@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compliance.mongo import Databases, driver_errors
-from migrations.ledger import LEASE, LEASE_ID
+from compliance.mongo import Databases
+from migrations.ledger import left_behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,7 @@ Follow = Callable[[Progress], None]
 
 def progress_of(databases: Databases) -> list[Progress]:
     """Return how far the step is that runs, or that was interrupted; nothing where it has no documents."""
-    with driver_errors():
-        lease = databases.compliance[LEASE].find_one({"_id": LEASE_ID}, {"checkpoint": 1}) or {}
-    left = lease.get("checkpoint") or {}
+    left = left_behind(databases)
     if "of" not in left.get("place", {}):
         return []
     return [Progress.of_place(left["place"], what=f"{left['script']}, step {left['step']}")]

@@ -19,14 +19,18 @@ from migrations.acceptance import accept, allow_late, require_reason
 from migrations.admission import EVERYTHING, Admission, allowance_entries
 from migrations.context import Context, Report
 from migrations.journal import Journal, open_journal, passage_of
-from migrations.ledger import History, lease
+from migrations.ledger import History, lease, left_behind
 from migrations.ops.aside import count_unsettled
+from migrations.ops.estimate import read_oplog
 from migrations.ops.foundation import is_complete, require_provisioned
+from migrations.overlay import Overlay
 from migrations.past import Mark
 from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
+from migrations.preview import PlannedScript, Preview
 from migrations.progress import Follow, Progress
 from migrations.promotion import ANYTHING, Gate, allow_emergency
 from migrations.revision import Revision
+from migrations.sketch import Sketch
 from migrations.throttle.throttle import Throttle
 from migrations.verification import Inspection, Problem, find_problems
 
@@ -49,6 +53,23 @@ class Wish:
 
 
 ALL = Wish()
+BEGINS = {Direction.UP: "started", Direction.DOWN: "reverting"}
+ENDS = {Direction.UP: "applied", Direction.DOWN: "reverted"}
+
+
+def unsaid(line: str, /) -> None:
+    """Take a line for people and show it to nobody."""
+    del line
+
+
+def both(report: Report, sketch: Sketch) -> Report:
+    """Return what tells people of a script, and keeps it beside the steps of a dry run."""
+
+    def tell(line: str, /) -> None:
+        report(f"  {line}")
+        sketch.note(line)
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +133,9 @@ class Runner:
         """
         wish = replace(wish, target=target) if target else wish
         emergency = require_reason(wish.emergency) if wish.emergency is not None else None
-        plan = self._plan_up(wish)
-        pending = (*self._incomplete(plan), *plan.revisions)
-        for revision in pending:
-            revision.load()  # what cannot be loaded refuses before anything is written
-        self.admission.check(pending, self.revisions, self.report)
-        self.gate.check(self.databases, plan.revisions, is_emergency=emergency is not None, report=self.report)
         if dry_run:
-            return self._show(Plan(direction=Direction.UP, revisions=pending))
+            return self.preview(wish, told=self.report).revisions
+        pending = self._admitted(wish)
         for line in require_provisioned(self.databases, self.grants):
             self.report(f"created or corrected {line}")
         if not pending:
@@ -140,12 +156,9 @@ class Runner:
             LockHeld: When somebody else runs migrations.
             StepFailed: When a collection on the way holds documents; nothing was undone.
         """
-        plan = plan_down(self.scripts(), target)
-        for revision in plan.revisions:
-            revision.load()
         if dry_run:
-            return self._show(plan, drop_data=drop_data)
-        if not plan.revisions:
+            return self.preview_down(target, drop_data=drop_data, told=self.report).revisions
+        if not self._to_undo(target).revisions:
             return ()
         with self._lease() as run:
             quiet = replace(self, report=lambda _: None)
@@ -231,17 +244,59 @@ class Runner:
             revision.up(replace(self._context(Direction.UP, revision, run, drop_data=False), script=""))
         return foundation
 
-    def _show(self, plan: Plan, *, drop_data: bool = False) -> tuple[Revision, ...]:
-        planned: set[str] = set()
+    def preview(self, wish: Wish = ALL, *, told: Report = unsaid) -> Preview:
+        """Return what ``up`` would do, as *wish* says: each step with its commands and what it costs; writes nothing.
+
+        Args:
+            told: Where the lines of the scripts go; they are in the preview, too.
+
+        Raises:
+            GovernanceViolation: When the rules refuse a script in production.
+            PromotionRefused: When staging has not vouched for a script, and this is no emergency.
+            MigrationError: When folder and history do not fit, or a step would be refused.
+        """
+        return self._sketch(Plan(direction=Direction.UP, revisions=self._admitted(wish)), told)
+
+    def _admitted(self, wish: Wish) -> tuple[Revision, ...]:
+        """Return what is pending; what cannot be loaded, or is not admitted, refuses before anything is written."""
+        plan = self._plan_up(wish)
+        pending = (*self._incomplete(plan), *plan.revisions)
+        for revision in pending:
+            revision.load()
+        self.admission.check(pending, self.revisions, self.report)
+        self.gate.check(self.databases, plan.revisions, is_emergency=wish.emergency is not None, report=self.report)
+        return pending
+
+    def preview_down(self, target: str, *, drop_data: bool = False, told: Report = unsaid) -> Preview:
+        """Return what ``down`` to *target* would do; writes nothing.
+
+        Raises:
+            StepFailed: When a collection on the way holds documents.
+        """
+        return self._sketch(self._to_undo(target), told, drop_data=drop_data)
+
+    def _to_undo(self, target: str) -> Plan:
+        plan = plan_down(self.scripts(), target)
         for revision in plan.revisions:
-            self.report(f"{revision.name}: {revision.summary}")
+            revision.load()
+        return plan
+
+    def _sketch(self, plan: Plan, told: Report, *, drop_data: bool = False) -> Preview:
+        overlay = Overlay()
+        sketched = []
+        for revision in plan.revisions:
+            told(f"{revision.name}: {revision.summary}")
+            sketch = Sketch(overlay)
             ctx = self._context(plan.direction, revision, None, drop_data=drop_data)
-            ctx.planned = planned
+            ctx.sketch, ctx.report = sketch, both(told, sketch)
+            ctx.left = left_behind(self.databases)
+            ctx.journal = self._journal(revision, BEGINS[plan.direction], ObjectId())
             _change(plan.direction, revision, ctx)
-        return plan.revisions
+            sketched.append(PlannedScript(revision=revision, steps=tuple(sketch.steps)))
+        return Preview(direction=plan.direction, scripts=tuple(sketched), oplog=read_oplog(self.databases))
 
     def _run(self, plan: Plan, run: Run, *, drop_data: bool = False) -> tuple[Revision, ...]:
-        begin, end = ("started", "applied") if plan.direction is Direction.UP else ("reverting", "reverted")
+        begin, end = BEGINS[plan.direction], ENDS[plan.direction]
         for number, revision in enumerate(plan.revisions, 1):
             self.report(f"{revision.name}: {revision.summary}")
             ctx = self._context(plan.direction, revision, run, drop_data=drop_data)

@@ -1,5 +1,6 @@
 """Update documents until none is left to update; documents that are inserted meanwhile, too."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pymongo.collection import Collection
@@ -9,7 +10,7 @@ from compliance.mongo import Document, Session, driver_errors
 from migrations.ops.aside import ids_of
 from migrations.ops.batches import Changed, Walk, Work
 from migrations.ops.keyset import BY_ID
-from migrations.ops.walk import begin, finish, require_update
+from migrations.ops.walk import begin, finish, require_update, sketch_update, updated
 
 if TYPE_CHECKING:
     from migrations.context import Context, Update
@@ -24,25 +25,26 @@ def backfill(ctx: "Context", collection: str, where: Document, update: "Update",
     documents = ctx.databases.app[collection]
 
     def change(batch: Document, session: Session) -> Changed:
-        changed = documents.update_many(batch, update, hint=BY_ID, session=session)
-        if must_look(going, changed.matched_count) and documents.count_documents(
-            batch, limit=1, hint=BY_ID, session=session
-        ):
+        changed = updated(ctx, collection, batch, update, session=session)
+        if must_look(going, changed.matched) and documents.count_documents(batch, limit=1, hint=BY_ID, session=session):
             raise StepFailed(f"backfill of {collection} does not take documents out of its where; correct the script")
-        return Changed(documents=changed.modified_count)
+        return changed
 
     def left() -> Document:
         """Return the filter of what is still to be done: what was set aside would be refused again."""
         refused = [] if ctx.retries else ids_of(ctx, step)
         return {"$and": [where, {"_id": {"$nin": refused}}]}
 
-    work = Work(op="backfill", collection=collection, where=left(), change=change, error_budget=error_budget)
+    sketch = partial(sketch_update, ctx, collection, update=update)
+    work = Work(
+        op="backfill", collection=collection, where=left(), change=change, sketch=sketch, error_budget=error_budget
+    )
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:
         going.retry()
         return
     going.go()
-    while _finds(documents, left()):
+    while not ctx.is_dry_run and _finds(documents, left()):
         going.begin_again(left())
         going.go()
     finish(ctx, going)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pymongo.collection import Collection
 
@@ -16,6 +16,7 @@ from compliance.audit.entry import Detail
 from compliance.errors import StepFailed, StoreUnavailable
 from compliance.mongo import Document, Session
 from migrations.ops import aside
+from migrations.ops.estimate import estimate_walk
 from migrations.ops.faults import BatchTooBig, DocumentRefused, refusals
 from migrations.ops.keyset import between, next_place
 from migrations.progress import Progress
@@ -37,15 +38,30 @@ class Changed:
 
     Attributes:
         documents: How many it changed.
+        matched: How many it found.
         refused: The ``_id`` and the reason of each document that it cannot change.
     """
 
     documents: int
+    matched: int = 0
     refused: tuple[tuple[Any, str], ...] = ()
 
 
 Change = Callable[[Document, Session], Changed]
+Hiding = tuple[Any, ...]  # ids of documents
 Refused = tuple[Any, int | None, str]  # the ``_id``, the code of the server, and the reason
+
+
+class Preview(Protocol):
+    """Records what would be sent for the documents of a filter."""
+
+    def __call__(self, batch: Document, /, *, hiding: Hiding) -> int | None:
+        """Record it, without those of the ids *hiding* that could say who somebody is.
+
+        Returns:
+            How many bytes of the oplog one document takes; None where that is not known.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +73,7 @@ class Work:
         where: Which documents are changed.
         change: Changes the documents of a filter in a transaction; may run several times.
         error_budget: How many documents of the step may be set aside in all.
+        sketch: Records what it would send, in a dry run; None where nobody can know.
     """
 
     op: str
@@ -64,6 +81,7 @@ class Work:
     where: Document
     change: Change
     error_budget: int
+    sketch: Preview | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,12 +118,15 @@ class Walk:
         return self.ctx.databases.app[self.work.collection]
 
     def go(self) -> None:
-        """Go on from the place to the end of the collection.
+        """Go on from the place to the end of the collection; a dry run records the first batch.
 
         Raises:
             StepFailed: When more documents were set aside than the error budget allows.
             StoreUnavailable: When nothing could be committed for a minute.
         """
+        if self.ctx.is_dry_run:
+            self._sketch()
+            return
         with self._canary():
             self._go()
 
@@ -161,9 +182,26 @@ class Walk:
             self.place["seconds"] = round(self.place.get("seconds", 0.0) + self.took.total_seconds(), 3)
             self._tell()
 
+    def _sketch(self) -> None:
+        """Record the first batch, and what all of them would cost."""
+        end = next_place(self.collection, self.place, limit=self.size)
+        size = None
+        if self.work.sketch is None:
+            self.ctx.sketch.step.opaque = "what is sent depends on the documents"
+        elif end:
+            ids = (end["last"], self.place.get("last"), *aside.ids_of(self.ctx, self.step))
+            size = self.work.sketch(self._documents(end), hiding=ids)
+        self.ctx.sketch.step.estimate = estimate_walk(
+            self.ctx, self.work.collection, self.work.where, batch_docs=self.size, document_bytes=size
+        )
+
+    def _documents(self, end: Mapping[str, Any]) -> Document:
+        """Return the filter of the documents of the batch that ends at *end*."""
+        return {"$and": [between(self.place, end), self.work.where]}
+
     def _commit(self, end: Mapping[str, Any]) -> None:
         """Change the documents up to *end* in one transaction; the driver may try it once where it is one document."""
-        documents = {"$and": [between(self.place, end), self.work.where]}
+        documents = self._documents(end)
         attempts = 0
 
         def effect(session: Session) -> Mapping[str, Detail]:

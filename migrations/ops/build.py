@@ -15,7 +15,8 @@ from pymongo.read_concern import ReadConcern
 from compliance.errors import StepFailed
 from compliance.health.index_spec import Keys, Options
 from compliance.mongo import DUPLICATE_KEY, UNAUTHORIZED, Document, driver_errors
-from migrations.ops.ddl import MAJORITY
+from migrations.command import Command, alteration, send
+from migrations.ops.estimate import estimate_build
 from migrations.ops.preflight import refuse_duplicates
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ def build(ctx: "Context", collection: str, name: str, keys: Keys, options: Optio
         StepFailed: When documents or other indexes are in the way; nothing is left of the build.
     """
     index = {**options, "key": dict(keys), "name": name}
+    wanted = alteration("createIndexes", collection, indexes=[index])
+    if ctx.is_dry_run:
+        sketch_build(ctx, wanted)
+        return
     with _told(ctx, collection, name), driver_errors():
         try:
-            ctx.databases.app.command("createIndexes", collection, indexes=[index], writeConcern=MAJORITY)
+            send(ctx, wanted)
         except OperationFailure as error:
             if error.code in REASONS:
                 raise StepFailed(f"index {collection}.{name} was not built: {REASONS[error.code]}") from None
@@ -52,6 +57,17 @@ def build(ctx: "Context", collection: str, name: str, keys: Keys, options: Optio
             return
     refuse_duplicates(ctx, collection, name, keys, options)
     raise StepFailed(f"{collection}.{name} cannot be unique: documents shared a key meanwhile; migrate again")
+
+
+def sketch_build(ctx: "Context", command: Command) -> None:
+    """Record what builds indexes, with what it costs."""
+    estimate = estimate_build(ctx, command.collection)
+    ctx.sketch.add(command)
+    if estimate.collection_documents:
+        ctx.sketch.step.estimate = estimate
+        ctx.sketch.lock(
+            f"{command.collection}: an index is built; writes go on, slower, and it is locked when that begins and ends"
+        )
 
 
 @contextmanager

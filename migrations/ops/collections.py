@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED
 from compliance.mongo import Document, Session, driver_errors
+from migrations.command import alteration, carry_out
 from migrations.ops.ddl import alter
-from migrations.ops.validator import REFUSE, STRICT, Rules, declare, enforce, options_of, refuse_violators, rules_of
+from migrations.ops.observed import options_of
+from migrations.ops.validator import REFUSE, STRICT, Rules, declare, enforce, refuse_violators, rules_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -24,14 +26,12 @@ def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
         _change_schema(ctx, step, name, schema, level)
         return
     ctx.report(step.what)
-    ctx.planned.add(f"collection:{name}")
-    if ctx.is_dry_run:
-        return
+    validator = {"$jsonSchema": schema}
+    wanted = alteration("create", name, validator=validator, validationLevel=level, validationAction=REFUSE)
     with driver_errors():
-        ctx.databases.app.create_collection(
-            name, validator={"$jsonSchema": schema}, validationLevel=level, validationAction=REFUSE
-        )
-    declare(ctx, step, name, schema, level, op="create_collection")
+        carry_out(ctx, wanted)
+    if not ctx.is_dry_run:
+        declare(ctx, step, name, schema, level, op="create_collection")
 
 
 def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
@@ -44,9 +44,6 @@ def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
 def _change_schema(ctx: "Context", step: Step, name: str, schema: Document, level: str) -> None:
     options = options_of(ctx, name)
     if options is None:
-        if ctx.is_dry_run and f"collection:{name}" in ctx.planned:
-            ctx.report(f"change the validator of {name}")
-            return
         raise StepFailed(f"collection {name} does not exist; create it first")
     wanted = Rules(validator={"$jsonSchema": schema}, level=level, action=REFUSE)
     if rules_of(options) == wanted:
@@ -55,8 +52,7 @@ def _change_schema(ctx: "Context", step: Step, name: str, schema: Document, leve
         ctx.report(f"change the validator of {name} ({level})")
         if level == STRICT:
             refuse_violators(ctx, name, {"$jsonSchema": schema})
-        if not ctx.is_dry_run:
-            enforce(ctx, name, wanted)
+        enforce(ctx, name, wanted)
     if not ctx.is_dry_run:
         declare(ctx, step, name, schema, level, op="set_schema")
 
@@ -74,8 +70,7 @@ def drop(ctx: "Context", name: str) -> None:
         if documents and not ctx.drop_data:
             raise StepFailed(f"collection {name} holds documents; export them, then use --drop-data to drop it")
         ctx.report(step.what)
-        if not ctx.is_dry_run:
-            alter(ctx, "drop", name, allowed=(NAMESPACE_NOT_FOUND,))
+        alter(ctx, "drop", name, allowed=(NAMESPACE_NOT_FOUND,))
     if not ctx.is_dry_run:
         _forget(ctx, step, name)
 

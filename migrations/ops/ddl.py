@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from compliance.errors import GateClosed
-from compliance.mongo import CODEC, Db, driver_errors
+from compliance.mongo import driver_errors
+from migrations.command import Command, alteration, send
 
 if TYPE_CHECKING:
     from migrations.context import Context
 
-MAJORITY = {"w": "majority"}
 BUSY = frozenset(
     {
         24,  # LockTimeout
@@ -51,10 +51,11 @@ def alter(
     collection: str,
     *,
     allowed: Collection[int] = (),
-    database: Db | None = None,
     **arguments: Any,
 ) -> bool:
     """Run ``{command: collection, **arguments}`` at majority as soon as it gets its lock; False for an *allowed* error.
+
+    A dry run records it.
 
     The command must be harmless when it is repeated: an answer can be lost.
 
@@ -63,7 +64,6 @@ def alter(
         command: Such as ``collMod``.
         collection: What it is about.
         allowed: Codes of errors that say that there is nothing to do.
-        database: Another one than the application's.
         **arguments: The rest of the command.
 
     Raises:
@@ -71,12 +71,15 @@ def alter(
         StepRefused: When the server refuses the command.
     """
     patience = ctx.patience
-    where = ctx.databases.app if database is None else database
     limit = round(patience.budget.total_seconds() * 1000)
+    wanted = alteration(command, collection, **arguments, maxTimeMS=limit)
+    if ctx.is_dry_run:
+        _sketch(ctx, wanted)
+        return True
     for _ in range(patience.attempts):
         ctx.check()
         try:
-            where.command(command, collection, maxTimeMS=limit, writeConcern=MAJORITY, codec_options=CODEC, **arguments)
+            send(ctx, wanted)
         except OperationFailure as error:
             if error.code in allowed:
                 return False
@@ -95,3 +98,9 @@ def alter(
 def wait_for_lock(ctx: "Context", collection: str) -> None:
     """Return once nothing holds *collection*: an index build takes its lock without a budget, so look first."""
     alter(ctx, "collMod", collection)
+
+
+def _sketch(ctx: "Context", command: Command) -> None:
+    ctx.sketch.add(command)
+    seconds = ctx.patience.budget.total_seconds()
+    ctx.sketch.lock(f"{command.collection}: an exclusive lock for a moment, waited for in turns of {seconds:g} s")

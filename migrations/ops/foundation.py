@@ -3,21 +3,29 @@
 from typing import TYPE_CHECKING
 
 from compliance.errors import ConfigurationError
-from compliance.foundation import ensure_own, find_differences
+from compliance.foundation import commands_of, ensure_own, find_differences
 from compliance.mongo import Databases, driver_errors
 from compliance.provision import ensure_audit_log, ensure_roles
 from compliance.roles import Grants
+from migrations.command import Command
+from migrations.ledger import HISTORY, LEASE, SOURCES
 from migrations.step import Kind
 
 if TYPE_CHECKING:
     from migrations.context import Context
 
 
+WITH_THE_FIRST_EVENT = frozenset({LEASE, HISTORY, SOURCES})  # the run itself has written to them before
+
+
 def ensure(ctx: "Context") -> None:
     """Create what is missing of our own collections and indexes, and replace an index that differs."""
     if ctx.is_dry_run:
-        for difference in find_differences(ctx.databases):
+        step = ctx.begin(Kind.DDL, "our own collections")
+        for difference in find_differences(ctx.databases) if step is not None else ():
             ctx.report(f"{'replace' if difference.differs_in else 'create'} {difference.thing}")
+            for body in () if difference.collection in WITH_THE_FIRST_EVENT else commands_of(difference):
+                ctx.sketch.add(Command(body=body, database="compliance"))
         return
     changed = ensure_own(ctx.databases)  # before the step is looked for: the journal may be among what is missing
     step = ctx.begin(Kind.DDL, "our own collections")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from compliance.errors import GateClosed, StepFailed
 from compliance.health.declared import DECLARED, index_document, index_id
 from compliance.health.index_spec import keys_of, options_of
-from compliance.health.observed import Observed, observed_indexes
+from compliance.health.observed import Observed
 from compliance.mongo import Document, Session, driver_errors
 from migrations.ops.ddl import alter
+from migrations.ops.observed import indexes_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def refuse_unsoaked(ctx: "Context", collection: str, name: str, found: Observed,
 
 def _change(ctx: "Context", step: Step, collection: str, name: str, *, hidden: bool) -> Observed | None:
     """Hide or show the index unless it is so; return it as it was, None in a dry run in which it is still to come."""
-    found = observed_indexes(ctx.databases.app, collection).get(name)
+    found = indexes_of(ctx, collection).get(name)
     if found is None:
         if ctx.is_dry_run:
             ctx.report(step.what)
@@ -97,9 +98,8 @@ def _change(ctx: "Context", step: Step, collection: str, name: str, *, hidden: b
         ctx.report(f"index {collection}.{name} is {'hidden' if hidden else 'not hidden'}")
         return found
     ctx.report(step.what)
-    if not ctx.is_dry_run:
-        change: Document = {"name": name, "hidden": hidden}
-        alter(ctx, "collMod", collection, index=change)
+    change: Document = {"name": name, "hidden": hidden}
+    alter(ctx, "collMod", collection, index=change)
     return found
 
 

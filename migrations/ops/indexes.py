@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED, index_document, index_id
 from compliance.health.index_spec import OPTIONS, Keys, Options, conflicts, differences
-from compliance.health.observed import Observed, observed_indexes
+from compliance.health.observed import Observed
 from compliance.mongo import Session
 from migrations.ops.build import build
 from migrations.ops.ddl import alter, wait_for_lock
 from migrations.ops.hidden import refuse_unsoaked
+from migrations.ops.observed import indexes_of
 from migrations.ops.preflight import (
     MOST_INDEXES,
     refuse_duplicates,
@@ -47,15 +48,14 @@ def drop(ctx: "Context", collection: str, name: str, *, soaked: timedelta | None
     step = ctx.begin(Kind.DDL, f"drop index {collection}.{name}", collection=collection, name=name)
     if step is None:
         return
-    found = observed_indexes(ctx.databases.app, collection).get(name)
+    found = indexes_of(ctx, collection).get(name)
     if found is None:
         ctx.report(f"index {collection}.{name} is not there")
     else:
         if soaked is not None:
             refuse_unsoaked(ctx, collection, name, found, soaked)
         ctx.report(step.what)
-        if not ctx.is_dry_run:
-            alter(ctx, "dropIndexes", collection, index=name, allowed=(INDEX_NOT_FOUND, NAMESPACE_NOT_FOUND))
+        alter(ctx, "dropIndexes", collection, index=name, allowed=(INDEX_NOT_FOUND, NAMESPACE_NOT_FOUND))
     if ctx.is_dry_run:
         return
 
@@ -85,7 +85,7 @@ def refuse_options(ctx: "Context", collection: str, name: str, options: Options,
 
 def ensure(ctx: "Context", collection: str, name: str, keys: Keys, wanted: Options, *, what: str) -> None:
     """Build the index unless it is there as *wanted*; wait for its build where one runs."""
-    present = observed_indexes(ctx.databases.app, collection)
+    present = indexes_of(ctx, collection)
     if is_present(present, collection, name, keys, wanted):
         if not present[name].is_building:
             ctx.report(f"index {collection}.{name} is there")
@@ -94,8 +94,6 @@ def ensure(ctx: "Context", collection: str, name: str, keys: Keys, wanted: Optio
     else:
         ctx.report(what)
         preflight(ctx, present, collection, name, keys, wanted)
-    if ctx.is_dry_run:
-        return
     if present and not any(index.is_building for index in present.values()):
         wait_for_lock(ctx, collection)
     build(ctx, collection, name, keys, wanted)

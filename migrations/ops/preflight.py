@@ -9,6 +9,7 @@ from bson import MinKey
 from compliance.errors import StepFailed
 from compliance.health.index_spec import Keys, Options
 from compliance.mongo import Document, driver_errors
+from migrations.ops.observed import is_to_be_written
 
 if TYPE_CHECKING:
     from migrations.context import Context
@@ -66,10 +67,12 @@ def refuse_duplicates(ctx: "Context", collection: str, name: str, keys: Keys, op
     """Look for duplicates.
 
     Raises:
-        StepFailed: Naming them by ``_id``.
+        StepFailed: Naming them by ``_id``; a dry run only says so where an earlier step changes documents.
     """
     found = find_duplicates(ctx, collection, keys, options)
-    if found is not None:
+    if found is not None and is_to_be_written(ctx, collection):
+        ctx.report(f"documents of {collection} share a key as they are: {found}")
+    elif found is not None:
         fields = " and ".join(field for field, _ in keys)
         raise StepFailed(
             f"{collection}.{name} cannot be unique: documents with the same {fields} have the _id {found}; "
@@ -96,7 +99,9 @@ def refuse_parallel_arrays(ctx: "Context", collection: str, name: str, keys: Key
     with driver_errors():
         found = ctx.databases.app[collection].find({"$or": pairs}, {"_id": 1}).limit(SHOWN + 1)
         ids = [str(document["_id"]) for document in found]
-    if ids:
+    if ids and is_to_be_written(ctx, collection):
+        ctx.report(f"two fields of {collection}.{name} are arrays in documents as they are: {', '.join(ids[:SHOWN])}")
+    elif ids:
         more = " (and more)" if len(ids) > SHOWN else ""
         raise StepFailed(
             f"index {collection}.{name} cannot be built: two of its fields are arrays in the documents with the _id "

@@ -19,6 +19,7 @@ def python(ctx: "Context", what: str, function: "Opaque", *, reason: str) -> Non
         return
     ctx.report(f"{what} ({reason})")
     if ctx.is_dry_run:
+        ctx.sketch.step.opaque = f"a function of which the engine knows nothing: {reason}"
         return
     with driver_errors():
         function(ctx.databases.app)

@@ -15,7 +15,8 @@ from compliance.jobs.job import FINAL, Job, State
 from compliance.jobs.ledger import Ledger
 from compliance.mongo import Document, Session
 from compliance.roles import OUTBOX
-from migrations.ops.batches import Changed, Walk, Work
+from migrations.command import Command, insert_each, send
+from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.keyset import BY_ID
 from migrations.ops.walk import begin, finish
 from migrations.step import Kind, Step
@@ -40,6 +41,7 @@ def request(ctx: "Context", task: str, values: Mapping[str, Any], *, patience: t
         return
     ctx.report(f"ask for {task} and wait until it is done")
     if ctx.is_dry_run:
+        _sketch(ctx, task, values)
         return
     request_id = step.place.get("request") or _ask(ctx, step, task, values)
     job = _wait(ctx, request_id, task, patience)
@@ -56,17 +58,21 @@ def erase(ctx: "Context", collection: str, where: Document, *, subject: str, err
     step = begin(ctx, "erase", collection=collection, where=where, subject=subject)
     if step is None:
         return
-    documents, outbox = ctx.databases.app[collection], ctx.databases.compliance[OUTBOX]
+    documents = ctx.databases.app[collection]
 
     def change(batch: Document, session: Session) -> Changed:
         found = list(documents.find(batch, {subject: 1}, hint=BY_ID, session=session))
         people = [one[subject] for one in found if one.get(subject) is not None]
         if people:
-            outbox.insert_many([_document(ERASURE, {"subject_id": person}) for person in people], session=session)
+            send(ctx, _insert([_document(ERASURE, {"subject_id": person}) for person in people]), session=session)
         nameless = tuple((one["_id"], f"holds no {subject}") for one in found if one.get(subject) is None)
         return Changed(documents=len(people), refused=nameless)
 
-    work = Work(op="erase", collection=collection, where=where, change=change, error_budget=error_budget)
+    def sketch(_: Document, *, hiding: Hiding) -> None:
+        del hiding
+        _sketch(ctx, ERASURE, {"subject_id": "<id>"})
+
+    work = Work(op="erase", collection=collection, where=where, change=change, sketch=sketch, error_budget=error_budget)
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:
         going.retry()
@@ -79,11 +85,22 @@ def _document(task: str, values: Mapping[str, Any]) -> Document:
     return {"_id": ObjectId(), "task": task, "kwargs": dict(values), "request_id": f"migration-{ObjectId()}"}
 
 
+def _insert(documents: list[Document]) -> Command:
+    (command,) = insert_each(OUTBOX, documents, database="compliance")
+    return command
+
+
+def _sketch(ctx: "Context", task: str, values: Mapping[str, Any]) -> None:
+    """Record what asks for one job; its ids are made when it runs."""
+    command = _insert([_document(task, values) | {"_id": "<ObjectId>", "request_id": "<str>"}])
+    ctx.sketch.add(command.masked(command.body))
+
+
 def _ask(ctx: "Context", step: Step, task: str, values: Mapping[str, Any]) -> str:
     document = _document(task, values)
 
     def effect(session: Session) -> None:
-        ctx.databases.compliance[OUTBOX].insert_one(document, session=session)
+        send(ctx, _insert([document]), session=session)
 
     asked = {"request": document["request_id"]}
     is_ours = ctx.commit(step, {"op": "job", "task": task, **asked}, effect, place=lambda: asked)

@@ -1,17 +1,20 @@
 """Compute new values in Python: documents are read and written in one transaction, in fenced batches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pymongo import UpdateOne
-
-from compliance.mongo import Document, Session
-from migrations.ops.batches import Changed, Walk, Work
+from compliance.mongo import Document, Session, driver_errors
+from migrations.command import Command, send, set_each
+from migrations.ops.batches import Changed, Hiding, Walk, Work
+from migrations.ops.estimate import update_bytes
 from migrations.ops.keyset import BY_ID
 from migrations.ops.walk import begin, finish
+from migrations.sketch import type_of
 
 if TYPE_CHECKING:
     from migrations.context import Context, Transform
+
+SAMPLE = 100  # documents, of the first batch
 
 
 def transform(
@@ -32,12 +35,23 @@ def transform(
 
     def change(batch: Document, session: Session) -> Changed:
         found = documents.find(batch, dict.fromkeys(fields, 1), hint=BY_ID, session=session)
-        writes, refused = _sort_out(found, function)
-        if writes:
-            documents.bulk_write(writes, session=session)
-        return Changed(documents=len(writes), refused=tuple(refused))
+        values, refused = _sort_out(found, function)
+        for command in set_each(collection, values):
+            send(ctx, command, session=session)
+        return Changed(documents=len(values), refused=tuple(refused))
 
-    work = Work(op="transform", collection=collection, where=where, change=change, error_budget=error_budget)
+    def sketch(batch: Document, *, hiding: Hiding) -> int | None:
+        del hiding  # of the documents one is shown, by its own id
+        ctx.sketch.step.opaque = "values are computed by a function; one document is shown, with types for values"
+        with driver_errors():
+            values, _ = _sort_out(documents.find(batch, dict.fromkeys(fields, 1), hint=BY_ID).limit(SAMPLE), function)
+        for command in set_each(collection, values[:1]):
+            ctx.sketch.add(_masked(command), hiding=(values[0][0],))
+        return max((update_bytes(ctx, collection, {"$set": dict(found)}) for _, found in values), default=None)
+
+    work = Work(
+        op="transform", collection=collection, where=where, change=change, sketch=sketch, error_budget=error_budget
+    )
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:
         going.retry()
@@ -46,8 +60,18 @@ def transform(
     finish(ctx, going)
 
 
-def _sort_out(found: Iterable[Document], function: "Transform") -> tuple[list[UpdateOne], list[tuple[Any, str]]]:
-    writes: list[UpdateOne] = []
+def _masked(command: Command) -> Command:
+    """Return *command*, which sets fields of one document, with their types as values."""
+    (statement,) = command.body["updates"]
+    fields = {name: type_of(value) for name, value in statement["u"]["$set"].items()}
+    return command.masked({**command.body, "updates": [{"q": statement["q"], "u": {"$set": fields}}]})
+
+
+def _sort_out(
+    found: Iterable[Document], function: "Transform"
+) -> tuple[list[tuple[Any, Mapping[str, Any]]], list[tuple[Any, str]]]:
+    """Return the values to set and the reasons of those that cannot be, each with the ``_id`` of its document."""
+    computed: list[tuple[Any, Mapping[str, Any]]] = []
     refused: list[tuple[Any, str]] = []
     for document in found:
         try:
@@ -56,5 +80,5 @@ def _sort_out(found: Iterable[Document], function: "Transform") -> tuple[list[Up
             refused.append((document["_id"], str(error)))
             continue
         if values:
-            writes.append(UpdateOne({"_id": document["_id"]}, {"$set": dict(values)}))
-    return writes, refused
+            computed.append((document["_id"], values))
+    return computed, refused

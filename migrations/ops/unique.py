@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from compliance.errors import StepFailed
 from compliance.health.index_spec import Keys, Options
-from compliance.health.observed import observed_indexes
 from compliance.mongo import Document
 from migrations.ops import indexes
 from migrations.ops.ddl import alter
+from migrations.ops.observed import indexes_of
 from migrations.ops.preflight import Duplicates, find_duplicates, refuse_duplicates
 from migrations.step import Kind
 
@@ -50,8 +50,7 @@ def _prepare(ctx: "Context", collection: str, name: str) -> None:
         return
     if not _is_unique(ctx, collection, name):
         ctx.report(what)
-        if not ctx.is_dry_run:
-            _modify(ctx, collection, {"name": name, "prepareUnique": True})
+        _modify(ctx, collection, {"name": name, "prepareUnique": True})
     if not ctx.is_dry_run:
         ctx.finish(step, {"op": "prepare_unique", "collection": collection, "index": name})
 
@@ -63,8 +62,7 @@ def _convert(ctx: "Context", collection: str, name: str, keys: Keys, options: Op
         return
     if not _is_unique(ctx, collection, name):
         ctx.report(step.what)
-        if not ctx.is_dry_run:
-            _make_unique(ctx, collection, name, keys, options)
+        _make_unique(ctx, collection, name, keys, options)
     if not ctx.is_dry_run:
         indexes.declare(ctx, step, collection, name, keys, options, unique=True, details={"online": "prepareUnique"})
 
@@ -76,7 +74,7 @@ def _make_unique(ctx: "Context", collection: str, name: str, keys: Keys, options
         StepFailed: Naming them; new duplicates are allowed again, for the application may not expect to be refused.
     """
     _modify(ctx, collection, {"name": name, "prepareUnique": True})  # somebody may have taken it away since
-    found = find_duplicates(ctx, collection, keys, options)
+    found = None if ctx.is_dry_run else find_duplicates(ctx, collection, keys, options)  # looked for before
     if found is None and _modify(ctx, collection, {"name": name, "unique": True}, allowed=(CANNOT_CONVERT,)):
         return
     _modify(ctx, collection, {"name": name, "prepareUnique": False})
@@ -97,5 +95,5 @@ def _modify(ctx: "Context", collection: str, change: Document, *, allowed: tuple
 
 
 def _is_unique(ctx: "Context", collection: str, name: str) -> bool:
-    found = observed_indexes(ctx.databases.app, collection).get(name)
+    found = indexes_of(ctx, collection).get(name)
     return found is not None and bool(found.spec.get("unique"))

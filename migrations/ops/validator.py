@@ -20,6 +20,7 @@ from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED, collection_document
 from compliance.mongo import Document, Session, driver_errors
 from migrations.ops.ddl import alter
+from migrations.ops.observed import options_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -72,13 +73,6 @@ class Violators:
         """The ids, as a sentence needs them."""
         more = f" (and {self.number - len(self.ids)} more)" if self.number > len(self.ids) else ""
         return f"{', '.join(map(str, self.ids))}{more}"
-
-
-def options_of(ctx: "Context", name: str) -> Document | None:
-    """Return the options of the collection *name*; None where it does not exist."""
-    with driver_errors():
-        found = list(ctx.databases.app.list_collections(filter={"name": name}))
-    return dict(found[0].get("options", {})) if found else None
 
 
 def rules_of(options: Document) -> Rules:
@@ -144,7 +138,7 @@ def roll_out(ctx: "Context", name: str, schema: Document, *, to: str) -> None:
     """Give *name* the validator phase by phase, up to the level *to*."""
     if to not in LEVELS:
         raise StepFailed(f"roll_out_validator({name!r}): to is moderate or strict")
-    if options_of(ctx, name) is None and not (ctx.is_dry_run and f"collection:{name}" in ctx.planned):
+    if options_of(ctx, name) is None:
         raise StepFailed(f"collection {name} does not exist; create it first")
     _warn(ctx, name, schema)
     _count(ctx, name, schema)
@@ -165,8 +159,7 @@ def _warn(ctx: "Context", name: str, schema: Document) -> None:
         ctx.report(f"the old validator of {name} stays in force until the new one is")
     else:
         ctx.report(step.what)
-        if not ctx.is_dry_run:
-            enforce(ctx, name, wanted)
+        enforce(ctx, name, wanted)
     if not ctx.is_dry_run:
         ctx.finish(step, {"op": "warn_validator", "collection": name})
 
@@ -195,8 +188,7 @@ def _enforce_step(ctx: "Context", name: str, schema: Document, level: str) -> No
         if level == STRICT:
             refuse_violators(ctx, name, {"$jsonSchema": schema})
         ctx.report(what)
-        if not ctx.is_dry_run:
-            enforce(ctx, name, wanted)
+        enforce(ctx, name, wanted)
     if not ctx.is_dry_run:
         reached = max(level, present.level, key=LEVELS.index) if present.reached(wanted) else level
         declare(ctx, step, name, schema, reached, op="roll_out_validator")

@@ -7,6 +7,7 @@ from pymongo.read_concern import ReadConcern
 
 from compliance.errors import MigrationError, StepFailed
 from compliance.mongo import Document, driver_errors
+from migrations.ops.estimate import estimate_look
 from migrations.step import Kind
 from migrations.verification import BOUNDS, bounds_of, is_within
 
@@ -30,6 +31,10 @@ def verify(ctx: "Context", collection: str, none: Document | None, count: Mappin
     if step is None:
         return
     where = none if none is not None else dict(count or {}).get("where", {})
+    if ctx.is_dry_run and ctx.inspection is None:
+        estimate = ctx.sketch.step.estimate = estimate_look(ctx, collection, where)
+        ctx.report(f"verify {collection}: {estimate.documents} documents match as they are")
+        return
     documents = ctx.databases.app[collection].with_options(read_concern=ReadConcern("majority"))
     with driver_errors():
         found = documents.count_documents(where)
@@ -37,8 +42,6 @@ def verify(ctx: "Context", collection: str, none: Document | None, count: Mappin
         ctx.inspection.look(collection, found, none=none is not None, count=count or {})
         return
     ctx.report(f"verify {collection}: {found} documents match")
-    if ctx.is_dry_run:
-        return
     if none is not None and found:
         with driver_errors():
             ids = [repr(one["_id"]) for one in documents.find(where, {"_id": 1}).limit(SHOWN)]

@@ -1,12 +1,14 @@
 """Update documents exactly once each, whatever a repeat of the update would do."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compliance.errors import StepFailed, StepRefused
 from compliance.mongo import Document, Session, driver_errors
-from migrations.ops.batches import Changed, Walk, Work
-from migrations.ops.keyset import BY_ID
+from migrations.command import ID_INDEX, send, update_many
+from migrations.ops.batches import Changed, Hiding, Walk, Work
+from migrations.ops.estimate import count_within, update_bytes
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -21,12 +23,12 @@ def walk(ctx: "Context", collection: str, where: Document, update: "Update", *, 
     if step is None:
         return
     require_update(ctx, collection, update)
-    documents = ctx.databases.app[collection]
 
     def change(batch: Document, session: Session) -> Changed:
-        return Changed(documents=documents.update_many(batch, update, hint=BY_ID, session=session).modified_count)
+        return updated(ctx, collection, batch, update, session=session)
 
-    work = Work(op="walk", collection=collection, where=where, change=change, error_budget=error_budget)
+    sketch = partial(sketch_update, ctx, collection, update=update)
+    work = Work(op="walk", collection=collection, where=where, change=change, sketch=sketch, error_budget=error_budget)
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:
         going.retry()
@@ -39,16 +41,32 @@ def begin(ctx: "Context", op: str, **arguments: Any) -> Step | None:
     """Begin a step that goes through a collection, and say how many documents there are to change.
 
     Returns:
-        None where nothing is to be done: it was carried out before, or this is a dry run.
+        None where it was carried out before.
     """
     collection, where = arguments["collection"], arguments["where"]
     step = ctx.begin(Kind.BACKFILL, f"{op} {collection}", **arguments)
     if step is None or ctx.retries:
         return step
+    if ctx.is_dry_run:
+        pending, is_counted = count_within(ctx, collection, where)
+        ctx.report(f"{op} {'' if is_counted else 'at most '}{pending} documents of {collection}")
+        return step
     with driver_errors():
         pending = ctx.databases.app[collection].count_documents(where)
     ctx.report(f"{op} {pending} documents of {collection}")
-    return None if ctx.is_dry_run else replace(step, place={"of": pending, **step.place})
+    return replace(step, place={"of": pending, **step.place})
+
+
+def updated(ctx: "Context", collection: str, batch: Document, update: "Update", *, session: Session) -> Changed:
+    """Update the documents of a batch in the transaction of *session*."""
+    answer = send(ctx, update_many(collection, batch, update, hint=ID_INDEX), session=session)
+    return Changed(documents=answer["nModified"], matched=answer["n"])
+
+
+def sketch_update(ctx: "Context", collection: str, batch: Document, *, update: "Update", hiding: Hiding) -> int:
+    """Record what updates the documents of a batch; return what one of them takes in the oplog, in bytes."""
+    ctx.sketch.add(update_many(collection, batch, update, hint=ID_INDEX), hiding=hiding)
+    return update_bytes(ctx, collection, update)
 
 
 def require_update(ctx: "Context", collection: str, update: "Update") -> None:
@@ -57,17 +75,22 @@ def require_update(ctx: "Context", collection: str, update: "Update") -> None:
     Raises:
         StepFailed: When it is not one: no document is to blame, and none is set aside.
     """
+    if ctx.is_dry_run:
+        return  # even an update of nothing takes the right to write
     try:
         with driver_errors():
-            ctx.databases.app[collection].update_many(NONE, update)
+            send(ctx, update_many(collection, NONE, update))
     except StepRefused as error:
         raise StepFailed(f"the update of {collection} is not one: {error}; correct the script") from None
 
 
 def finish(ctx: "Context", going: Walk) -> None:
     """End the step, and say how many documents were set aside."""
+    if ctx.is_dry_run:
+        return
     place, work = going.place, going.work
     total = {"documents": place["documents"], "set_aside_in_all": place["aside"]}
-    ctx.finish(going.step, {"op": work.op, "collection": work.collection, "is_done": True, **total})
+    cost = {"documents": place["documents"], "work_ms": round(place.get("seconds", 0.0) * 1000)}
+    ctx.finish(going.step, {"op": work.op, "collection": work.collection, "is_done": True, **total}, cost=cost)
     if place["aside"]:
         ctx.report(f"set aside {place['aside']} documents of {work.collection}: see set_aside")

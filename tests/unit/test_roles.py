@@ -147,11 +147,20 @@ def test_rights_on_our_own_database_are_rights_on_collections_that_exist(role: R
     assert named <= {"", *OWN}
 
 
+LOOKS_AT_THE_OPLOG = (Role.SEALER, Role.MIGRATOR)
+
+
+def test_the_migrator_sees_how_large_the_oplog_is_and_nothing_in_it() -> None:
+    local = [found for found in granted(Role.MIGRATOR) if found["resource"].get("db") == "local"]
+
+    assert local == [{"resource": {"db": "local", "collection": "oplog.rs"}, "actions": ["collStats"]}]
+
+
 @pytest.mark.parametrize("role", Role)
 def test_every_right_names_its_database(role: Role) -> None:
     names = {found["resource"].get("db") for found in granted(role) if found["resource"] != {"cluster": True}}
 
-    assert names <= {"app", "app_audit", "app_compliance", "admin", *(["local"] if role is Role.SEALER else [])}
+    assert names <= {"app", "app_audit", "app_compliance", "admin", *(["local"] if role in LOOKS_AT_THE_OPLOG else [])}
     assert yaml.safe_load(yaml.safe_dump(granted(role))) == granted(role)
 
 

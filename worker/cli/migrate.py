@@ -15,6 +15,7 @@ from worker.cli.lint import lint
 from worker.cli.migrate_aside import approve, retry
 from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
+from worker.cli.migrate_plan import plan, show_preview
 from worker.cli.migrate_promote import attest, promote
 from worker.cli.migrate_throttle import throttle
 from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
@@ -22,6 +23,7 @@ from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
 app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
 app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
 app.command(epilog="Example: compliance migrate retry")(retry)
+app.command(epilog="Example: compliance migrate plan --to 004")(plan)
 app.command(epilog="Example: compliance migrate throttle --max-lag 5")(throttle)
 app.command(epilog="Example: compliance migrate attest --out staging.note")(attest)
 app.command(epilog="Example: compliance migrate promote staging.note")(promote)
@@ -62,12 +64,15 @@ def up(
         raise typer.BadParameter("goes without --to", param_hint="--only")
     with open_runner(ctx, env) as runner:
         wish = Wish(target=to, only=only, allow_late=tuple(allow_late or ()), emergency=emergency)
-        lacking = runner.unpromoted(wish) if emergency is not None and not dry_run else []
-        done = runner.up(wish=wish, dry_run=dry_run)
-        aside = 0 if dry_run else runner.count_set_aside(done)
+        if dry_run:
+            show_preview("to apply", runner.preview(wish), as_json=json)
+            return
+        lacking = runner.unpromoted(wish) if emergency is not None else []
+        done = runner.up(wish=wish)
+        aside = runner.count_set_aside(done)
     if lacking:
         alert_emergency(lacking, request_id="cli")
-    _show("to apply" if dry_run else "applied", done, as_json=json)
+    _show("applied", done, as_json=json)
     if aside:
         sys.stderr.write(f"{aside} documents could not be changed and were set aside: see set_aside\n")
         raise typer.Exit(int(ExitCode.PARTIAL))
@@ -84,8 +89,11 @@ def down(
 ) -> None:
     """Undo migrations until TARGET, and what it depends on, is left."""
     with open_runner(ctx, env) as runner:
-        done = runner.down(target, dry_run=dry_run, drop_data=drop_data)
-    _show("to undo" if dry_run else "undone", done, as_json=json)
+        if dry_run:
+            show_preview("to undo", runner.preview_down(target, drop_data=drop_data), as_json=json)
+            return
+        done = runner.down(target, drop_data=drop_data)
+    _show("undone", done, as_json=json)
 
 
 @app.command(epilog="Example: compliance migrate status --check")

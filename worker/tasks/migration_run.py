@@ -1,7 +1,7 @@
 """``compliance.migration.run``: apply, undo, plan or verify migrations, as the migrator."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -14,6 +14,7 @@ from compliance.roles import Role
 from migrations.acceptance import LONGEST_REASON
 from migrations.migrate import build_runner
 from migrations.plan import Direction
+from migrations.preview import lines
 from migrations.progress import Progress
 from migrations.revision import Revision
 from migrations.runner import Runner, Wish
@@ -68,19 +69,13 @@ class MigrateDatabase(Payload):
 
 @dataclass(slots=True)
 class Follower:
-    """Keeps in the job how far the migration is, at most once a second.
-
-    Attributes:
-        lines: What the runner says, where that is the result.
-    """
+    """Keeps in the job how far the migration is, at most once a second."""
 
     run: Run
-    lines: list[str] = field(default_factory=list)
     told_at: datetime | None = None
 
     def hear(self, line: str) -> None:
         """Take a line for people."""
-        self.lines.append(line)
         log.info("migration.progress", line=line.strip())
 
     def follow(self, progress: Progress) -> None:
@@ -107,26 +102,25 @@ def migration_run(payload: MigrateDatabase, run: Run, services: Services) -> Non
             build_runner(services.settings, databases, actor="worker", report=follower.hear, follow=follower.follow),
             should_stop=lambda: run.should_stop() or run.interruption is not None,
         )
-        result = _verify(runner) if payload.action is Action.VERIFY else _migrate(payload, runner, follower)
+        result = _verify(runner) if payload.action is Action.VERIFY else _migrate(payload, runner)
     run.commit(lambda _: Outcome(result=result))
     if result.get("emergency"):
         alert_emergency(result["emergency"], request_id=run.job.request_id)
 
 
-def _migrate(payload: MigrateDatabase, runner: Runner, follower: Follower) -> Mapping[str, Any]:
-    done: tuple[Revision, ...]
-    lacking: list[str] = []
-    if payload.direction is Direction.UP:
-        wish = Wish(target=payload.target, emergency=payload.emergency)
-        if payload.emergency is not None and not payload.writes_nothing:
-            lacking = runner.unpromoted(wish)
-        done = runner.up(wish=wish, dry_run=payload.writes_nothing)
-    else:
-        done = runner.down(str(payload.target), dry_run=payload.writes_nothing)
-    shown = {"plan": _bounded(follower.lines)} if payload.writes_nothing else {}
-    alarming = {"emergency": lacking} if lacking else {}
-    names = [revision.name for revision in done]
-    return {"direction": payload.direction.value, "revisions": names, **shown, **alarming}
+def _migrate(payload: MigrateDatabase, runner: Runner) -> Mapping[str, Any]:
+    wish = Wish(target=payload.target, emergency=payload.emergency)
+    is_up = payload.direction is Direction.UP
+    if payload.writes_nothing:
+        found = runner.preview(wish) if is_up else runner.preview_down(str(payload.target))
+        return _result(payload, found.revisions) | {"plan": _bounded(list(lines(found)))}
+    lacking = runner.unpromoted(wish) if is_up and payload.emergency is not None else []
+    done = runner.up(wish=wish) if is_up else runner.down(str(payload.target))
+    return _result(payload, done) | ({"emergency": lacking} if lacking else {})
+
+
+def _result(payload: MigrateDatabase, done: Sequence[Revision]) -> dict[str, Any]:
+    return {"direction": payload.direction.value, "revisions": [revision.name for revision in done]}
 
 
 def _verify(runner: Runner) -> Mapping[str, Any]:

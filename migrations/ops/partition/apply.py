@@ -6,10 +6,13 @@ from compliance.datamap.buckets import Bucket
 from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED, collection_document, index_document
 from compliance.health.index_spec import keys_of, options_of
-from compliance.health.observed import observed_indexes
 from compliance.mongo import Document, Session, driver_errors
+from migrations.command import alteration, carry_out, send
 from migrations.ops import validator
-from migrations.ops.partition.move import move
+from migrations.ops.build import sketch_build
+from migrations.ops.observed import indexes_of
+from migrations.ops.observed import options_of as collection_options
+from migrations.ops.partition.move import move, sketch_move
 from migrations.ops.partition.scheme import Scheme, find_scheme, needed_buckets, present_buckets
 from migrations.ops.partition.view import route
 from migrations.step import Kind, Step
@@ -33,19 +36,21 @@ def _prepare(ctx: "Context", scheme: Scheme) -> None:
     if step is None:
         return
     _refuse(ctx, scheme)
-    present = [bucket.name for bucket in present_buckets(ctx.databases.app, scheme)]
+    present = [bucket.name for bucket in present_buckets(ctx, scheme)]
     needed = needed_buckets(ctx.databases.app, scheme)
     _refuse_unmapped(ctx, scheme, needed)
     for bucket, documents in needed.items():
         ctx.report(f"{bucket.name}: {documents} documents{'' if bucket.name in present else ', to be created'}")
-    if ctx.is_dry_run:
-        return
     created = [bucket.name for bucket in needed if bucket.name not in present]
     indexes = _indexes(ctx, scheme)
     for bucket in needed:
         _create(ctx, scheme, bucket.name, indexes)
     route(ctx, scheme, sorted({*present, *(bucket.name for bucket in needed)}))
-    _declare(ctx, step, scheme, [bucket.name for bucket in needed], indexes, created=created)
+    if ctx.is_dry_run:
+        declared = {"field": scheme.field, "every": scheme.every.value}
+        ctx.sketch.overlay.partitioned[scheme.collection] = declared
+    else:
+        _declare(ctx, step, scheme, [bucket.name for bucket in needed], indexes, created=created)
 
 
 def _move(ctx: "Context", scheme: Scheme) -> None:
@@ -56,8 +61,9 @@ def _move(ctx: "Context", scheme: Scheme) -> None:
         return
     ctx.report(what)
     if ctx.is_dry_run:
+        sketch_move(ctx, scheme.collection, scheme.movable, lambda document: scheme.bucket_of(document).name)
         return
-    present = {bucket.name for bucket in present_buckets(ctx.databases.app, scheme)}
+    present = {bucket.name for bucket in present_buckets(ctx, scheme)}
 
     def target(document: Document) -> str | None:
         name = scheme.bucket_of(document).name
@@ -75,7 +81,7 @@ def _refuse(ctx: "Context", scheme: Scheme) -> None:
     Raises:
         StepFailed: When it does not exist, is partitioned otherwise, or has a unique index.
     """
-    if validator.options_of(ctx, scheme.collection) is None:
+    if collection_options(ctx, scheme.collection) is None:
         raise StepFailed(f"collection {scheme.collection} does not exist; create it first")
     declared = find_scheme(ctx, scheme.collection)
     if declared is not None and declared != scheme:
@@ -110,21 +116,24 @@ def _refuse_unmapped(ctx: "Context", scheme: Scheme, needed: dict[Bucket, int]) 
 
 
 def _indexes(ctx: "Context", scheme: Scheme) -> dict[str, Document]:
-    found = observed_indexes(ctx.databases.app, scheme.collection)
+    found = indexes_of(ctx, scheme.collection)
     return {name: index.spec for name, index in found.items() if name != "_id_" and not index.is_building}
 
 
 def _create(ctx: "Context", scheme: Scheme, name: str, indexes: dict[str, Document]) -> None:
     """Create a bucket with the validator and the indexes of its collection, where they are missing."""
-    if validator.options_of(ctx, name) is None:
-        given = validator.options_of(ctx, scheme.collection) or {}
+    if collection_options(ctx, name) is None:
+        given = collection_options(ctx, scheme.collection) or {}
         options: dict[str, Any] = {option: given[option] for option in VALIDATION if option in given}
         with driver_errors():
-            ctx.databases.app.create_collection(name, **options)
+            carry_out(ctx, alteration("create", name, **options))
     specs = [{key: spec[key] for key in spec if key not in UNSAID} for spec in indexes.values()]
-    if specs:
+    wanted = alteration("createIndexes", name, indexes=specs)
+    if specs and ctx.is_dry_run:
+        sketch_build(ctx, wanted)
+    elif specs:
         with driver_errors():
-            ctx.databases.app.command("createIndexes", name, indexes=specs, writeConcern={"w": "majority"})
+            send(ctx, wanted)
 
 
 def _declare(
@@ -148,7 +157,7 @@ def _declare(
 
 
 def _declarations(ctx: "Context", scheme: Scheme, name: str, indexes: dict[str, Document]) -> list[Document]:
-    rules = validator.rules_of(validator.options_of(ctx, scheme.collection) or {})
+    rules = validator.rules_of(collection_options(ctx, scheme.collection) or {})
     declared = [
         index_document(name, index, keys_of(spec), unique=False, revision=ctx.revision, options=options_of(spec))
         for index, spec in indexes.items()

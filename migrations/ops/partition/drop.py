@@ -32,7 +32,7 @@ def drop(ctx: "Context", collection: str, *, keep: int) -> None:
         raise StepFailed("keep at least one bucket beside the present one")
     scheme = get_scheme(ctx, collection)
     first = scheme.every.before(scheme.every.start_of(ctx.databases.server_time()), keep)
-    present = present_buckets(ctx.databases.app, scheme)
+    present = present_buckets(ctx, scheme)
     old = [bucket for bucket in present if bucket.end <= first]
     _refuse_held(ctx, old)
     kept = [bucket.name for bucket in present if bucket not in old]
@@ -43,10 +43,10 @@ def drop(ctx: "Context", collection: str, *, keep: int) -> None:
         with driver_errors():
             documents = ctx.databases.app[bucket.name].count_documents({})
         ctx.report(f"drop bucket {bucket.name}: {documents} documents dated before {bucket.end:%Y-%m-%d}")
-        if ctx.is_dry_run:
-            continue
         route(ctx, scheme, sorted({*kept, *(other.name for other in old if other > bucket)}))
         alter(ctx, "drop", bucket.name, allowed=(NAMESPACE_NOT_FOUND,))
+        if ctx.is_dry_run:
+            continue
 
         def effect(session: Session, name: str = bucket.name) -> None:
             ctx.databases.compliance[DECLARED].delete_many({"collection": name}, session=session)

@@ -6,7 +6,7 @@ from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED
 from compliance.mongo import Session, driver_errors
 from migrations.ops.ddl import alter
-from migrations.ops.partition.move import move
+from migrations.ops.partition.move import move, sketch_move
 from migrations.ops.partition.scheme import Scheme, find_scheme, present_buckets
 from migrations.ops.partition.view import NAMESPACE_NOT_FOUND, remove
 from migrations.step import Kind
@@ -28,9 +28,11 @@ def _move_back(ctx: "Context", collection: str, scheme: Scheme | None) -> None:
         return
     ctx.report(step.what)
     if ctx.is_dry_run:
+        for bucket in present_buckets(ctx, scheme) if scheme else ():
+            sketch_move(ctx, bucket.name, {}, lambda _: collection)
         return
     moved: int = step.place.get("documents", 0)
-    for bucket in present_buckets(ctx.databases.app, scheme) if scheme else ():
+    for bucket in present_buckets(ctx, scheme) if scheme else ():
         moved = move(ctx, step, bucket.name, {}, lambda _: collection, op="merge", moved=moved)
     ctx.finish(step, {"op": "merge", "collection": collection, "documents": moved, "is_done": True})
 
@@ -40,9 +42,9 @@ def _drop(ctx: "Context", collection: str, scheme: Scheme | None) -> None:
     if step is None:
         return
     ctx.report(step.what)
+    dropped = _drop_empty(ctx, scheme) if scheme else []
     if ctx.is_dry_run:
         return
-    dropped = _drop_empty(ctx, scheme) if scheme else []
 
     def effect(session: Session) -> None:
         ours = ctx.databases.compliance[DECLARED]
@@ -58,10 +60,10 @@ def _drop_empty(ctx: "Context", scheme: Scheme) -> list[str]:
     Raises:
         StepFailed: When somebody wrote into one since; nothing was dropped.
     """
-    names = [bucket.name for bucket in present_buckets(ctx.databases.app, scheme)]
+    names = [bucket.name for bucket in present_buckets(ctx, scheme)]
     with driver_errors():
         filled = [name for name in names if ctx.databases.app[name].count_documents({}, limit=1)]
-    if filled:
+    if filled and not ctx.is_dry_run:  # there they are to be moved back
         raise StepFailed(f"somebody writes into {filled[0]}; let it write into {scheme.collection}, then migrate again")
     remove(ctx, scheme)
     for name in names:

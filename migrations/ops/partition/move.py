@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from compliance.audit.entry import Detail
 from compliance.errors import StepFailed
-from compliance.mongo import Document, Session
+from compliance.mongo import Document, Session, driver_errors
+from migrations.command import Command, delete_many, insert_each, send
+from migrations.ops.estimate import estimate_move
 from migrations.ops.keyset import page
+from migrations.sketch import masked_insert
 from migrations.step import Step
 
 if TYPE_CHECKING:
@@ -61,9 +64,9 @@ def _move_batch(
                 apart.setdefault(name, []).append(document)
         for name, documents in apart.items():
             _refuse_taken(ctx, name, documents, session)
-            app[name].insert_many(documents, bypass_document_validation=True, session=session)
         gone = [document["_id"] for documents in apart.values() for document in documents]
-        if app[collection].delete_many({"_id": {"$in": gone}}, session=session).deleted_count != len(gone):
+        answers = [send(ctx, command, session=session) for command in _commands(collection, apart)]
+        if answers and answers[-1]["n"] != len(gone):
             raise StepFailed(f"{collection} has two documents of one _id; correct them, then migrate again")
         batch = len(gone)
         return {"batch": batch}
@@ -71,6 +74,27 @@ def _move_batch(
     details: Mapping[str, Detail] = {"op": op, "collection": collection}
     ctx.commit(step, details, effect, place=lambda: {"documents": moved + len(ids)})
     return batch
+
+
+def _commands(collection: str, apart: Mapping[str, list[Document]]) -> list[Command]:
+    """Return what moves documents; the last of them takes all of them out of *collection*."""
+    inserts = [command for name, documents in apart.items() for command in insert_each(name, documents, bypass=True)]
+    gone = [document["_id"] for documents in apart.values() for document in documents]
+    return [*inserts, delete_many(collection, {"_id": {"$in": gone}})] if gone else []
+
+
+def sketch_move(ctx: "Context", collection: str, where: Document, target: Target) -> None:
+    """Record what moves the first batch, with no more of the documents than the types of their fields."""
+    ids = page(ctx.databases.app[collection], where, {}, limit=ctx.batch_docs)
+    apart: dict[str, list[Document]] = {}
+    with driver_errors():
+        for document in ctx.databases.app[collection].find({"_id": {"$in": ids}}):
+            name = target(document)
+            if name is not None:
+                apart.setdefault(name, []).append(document)
+    for command in _commands(collection, apart):
+        ctx.sketch.add(masked_insert(command), hiding=tuple(ids))
+    ctx.sketch.step.estimate = estimate_move(ctx, collection, where, batch_docs=ctx.batch_docs)
 
 
 def _refuse_taken(ctx: "Context", name: str, documents: list[Document], session: Session) -> None:

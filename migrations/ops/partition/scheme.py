@@ -8,6 +8,7 @@ from compliance.datamap.buckets import Bucket, Every, bucket_of, parse_bucket
 from compliance.errors import StepFailed, UnknownName
 from compliance.health.declared import DECLARED
 from compliance.mongo import Db, Document, driver_errors
+from migrations.ops.observed import names_of
 
 if TYPE_CHECKING:
     from migrations.context import Context
@@ -61,9 +62,10 @@ def make_scheme(collection: str, *, field: str, every: str) -> Scheme:
 
 
 def find_scheme(ctx: "Context", collection: str) -> Scheme | None:
-    """Return the declared scheme of *collection*."""
+    """Return the declared scheme of *collection*; in a dry run, also one that an earlier step would declare."""
     with driver_errors():
-        found = ctx.databases.compliance[DECLARED].find_one({"_id": f"partition:{collection}"})
+        declared = ctx.databases.compliance[DECLARED].find_one({"_id": f"partition:{collection}"})
+    found = ctx.sketch.overlay.partitioned.get(collection) or declared
     return make_scheme(collection, field=found["field"], every=found["every"]) if found else None
 
 
@@ -79,11 +81,9 @@ def get_scheme(ctx: "Context", collection: str) -> Scheme:
     return found
 
 
-def present_buckets(database: Db, scheme: Scheme) -> list[Bucket]:
+def present_buckets(ctx: "Context", scheme: Scheme) -> list[Bucket]:
     """Return the buckets that exist, oldest first."""
-    with driver_errors():
-        names = database.list_collection_names()
-    return sorted(bucket for name in names if (bucket := parse_bucket(scheme.collection, scheme.every, name)))
+    return sorted(bucket for name in names_of(ctx) if (bucket := parse_bucket(scheme.collection, scheme.every, name)))
 
 
 def needed_buckets(database: Db, scheme: Scheme) -> dict[Bucket, int]:

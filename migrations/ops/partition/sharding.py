@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from compliance.errors import StepFailed
 from compliance.health.index_spec import Keys
-from compliance.health.observed import observed_indexes
 from compliance.mongo import driver_errors
+from migrations.command import Command, carry_out
+from migrations.ops.observed import indexes_of
 from migrations.step import Kind
 
 if TYPE_CHECKING:
@@ -29,14 +30,13 @@ def shard(ctx: "Context", collection: str, keys: Keys) -> None:
             "a collection out among time buckets on a replica set"
         )
     wanted = [tuple(key) for key in keys]
-    present = observed_indexes(ctx.databases.app, collection).values()
+    present = indexes_of(ctx, collection).values()
     if not any([*found.spec["key"].items()][: len(wanted)] == wanted for found in present):
         raise StepFailed(f"{collection} has no index that begins with the shard key; create it in an earlier script")
     ctx.report(step.what)
-    if ctx.is_dry_run:
-        return
     name = f"{ctx.databases.app.name}.{collection}"
     with driver_errors():
-        ctx.databases.client.admin.command("enableSharding", ctx.databases.app.name)
-        ctx.databases.client.admin.command("shardCollection", name, key=dict(keys))
-    ctx.finish(step, {"op": "shard", "collection": collection})
+        carry_out(ctx, Command(body={"enableSharding": ctx.databases.app.name}, database="admin"))
+        carry_out(ctx, Command(body={"shardCollection": name, "key": dict(keys)}, database="admin"))
+    if not ctx.is_dry_run:
+        ctx.finish(step, {"op": "shard", "collection": collection})

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 from compliance.errors import StepFailed
 from compliance.mongo import Document, driver_errors
+from migrations.command import alteration, carry_out
 from migrations.ops.ddl import alter
+from migrations.ops.observed import options_of
 from migrations.ops.partition.scheme import Scheme
 
 if TYPE_CHECKING:
@@ -23,14 +25,13 @@ def route(ctx: "Context", scheme: Scheme, buckets: list[str]) -> None:
         StepFailed: When a collection has the name of the view.
     """
     pipeline: list[Document] = [{"$unionWith": {"coll": name}} for name in buckets]
-    with driver_errors():
-        found = list(ctx.databases.app.list_collections(filter={"name": scheme.view}))
-    if not found:
+    found = options_of(ctx, scheme.view)
+    if found is None:
         with driver_errors():
-            ctx.databases.app.create_collection(scheme.view, viewOn=scheme.collection, pipeline=pipeline)
-    elif found[0]["type"] != "view":
+            carry_out(ctx, alteration("create", scheme.view, viewOn=scheme.collection, pipeline=pipeline))
+    elif "viewOn" not in found:
         raise StepFailed(f"{scheme.view} is a collection; rename it: the view over the buckets has this name")
-    elif found[0]["options"]["pipeline"] != pipeline:
+    elif found["pipeline"] != pipeline:
         alter(ctx, "collMod", scheme.view, viewOn=scheme.collection, pipeline=pipeline)
 
 
