@@ -8,10 +8,10 @@ COMPILE = .venv/bin/uv pip compile -q --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock" pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-audit test-storm coverage lint format lock env clean
+.PHONY: help demo test bench bench-audit bench-migrations test-storm coverage lint format lock env clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## show the product on servers and data of its own (ARGS="--keep" leaves it running)
 	@$(DEMO)
@@ -28,6 +28,10 @@ bench: ## measure what jobs cost, by ratios (ARGS="--help" lists sizes); wants a
 bench-audit: ## measure how fast the audit log is verified (ARGS="files", "mongo", "sealing"; "--help" lists sizes); wants a quiet machine
 	@$(DEV)
 	@.venv/bin/python -m bench.audit $(or $(ARGS),files)
+
+bench-migrations: ## measure what migrations cost (ARGS="backfill", "foreground", "peers"; "--help" lists all); wants a quiet machine
+	@$(DEV)
+	@.venv/bin/python -m bench.migrations $(or $(ARGS),all)
 
 test-storm: ## run the slow randomised fault injection
 	@$(DEV)

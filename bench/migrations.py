@@ -1,4 +1,4 @@
-"""What the migration engine costs: ``python -m bench.migrations no-op``; wants a quiet machine.
+"""What the migration engine costs: ``python -m bench.migrations all`` (``--help`` for parts); wants a quiet machine.
 
 ``no-op`` applies a folder of scripts, then runs ``up`` on it again, which finds nothing to do. Every start of an
 application does that, so it must cost little more than the start of Python with the driver does.
@@ -10,11 +10,14 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.harness import Bench, Verdicts, alternate, median_ratio, open_bench, open_servers
+from bench.migrations_backfill import backfill, memory
+from bench.migrations_foreground import foreground
+from bench.migrations_peers import peers
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "migrations" / "versions" / "v004_pre_subscription_type.py"
@@ -79,14 +82,35 @@ def _environ(bench: Bench, folder: Path) -> dict[str, str]:
     return {"PATH": os.defpath, **bench.environ(), **fresh, "COMPLIANCE_MIGRATIONS": str(folder)}
 
 
+PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Verdicts]]] = {
+    "no-op": ("an up that has nothing to do", lambda given: no_op(given.scripts)),
+    "backfill": ("our backfill beside one bare update_many", lambda given: backfill(given.documents, given.rounds)),
+    "foreground": (
+        "reads and writes of an application beside a backfill, and idle",
+        lambda given: foreground(given.documents, given.rounds, given.rate),
+    ),
+    "memory": ("the peak memory of our command", lambda given: memory(given.documents)),
+    "peers": ("pymongo-migrate and mongomig (installs them)", lambda given: peers(given.documents, given.rounds)),
+}
+ALL = "all"
+
+
 def main() -> None:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m bench.migrations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.migrations", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    idle = commands.add_parser("no-op", help="an up that has nothing to do")
-    idle.add_argument("--scripts", type=int, default=500, help="how many are applied (default 500)")
-    options = parser.parse_args()
-    no_op(options.scripts).end()
+    for name, what in {**{name: what for name, (what, _) in PARTS.items()}, ALL: "everything"}.items():
+        part = commands.add_parser(name, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        part.add_argument("--scripts", type=int, default=500, help="how many are applied, for no-op")
+        part.add_argument("--documents", type=int, default=1_000_000, help="how many are changed")
+        part.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
+        part.add_argument("--rate", type=float, default=100, help="operations a second of the application")
+    given = parser.parse_args()
+    whole = Verdicts()
+    for name in PARTS if given.command == ALL else [given.command]:
+        _, measure = PARTS[name]
+        whole.missed += measure(given).missed
+    whole.end()
 
 
 if __name__ == "__main__":
