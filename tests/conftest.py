@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from deployment import Deployment, provision_database
 from hypothesis import HealthCheck, settings
+from recycling import Recycler
 
 from worker.embedded import Stack, open_stack
 
@@ -50,8 +51,15 @@ def empty(stack: Stack) -> Iterator[Deployment]:
         yield provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
 
 
+@pytest.fixture(scope="module")
+def recycler(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Recycler]:
+    """Databases that were provisioned and migrated."""
+    with ExitStack() as cleanup:
+        yield Recycler(stack, cleanup, reuses=request.path.parent.name == "integration")
+
+
 @pytest.fixture
-def deployment(empty: Deployment) -> Deployment:
-    """An application database of its own, provisioned and migrated."""
-    empty.migrate()
-    return empty
+def deployment(recycler: Recycler) -> Iterator[Deployment]:
+    """An application database, provisioned and migrated, that nobody else uses and nobody has used."""
+    with recycler.lend() as found:
+        yield found
