@@ -1,16 +1,15 @@
-"""Real servers once per module, one migrated database per test.
+"""Real servers once per module, a database as if it were new for each test.
 
 Not once per session: a mongod that has created and dropped a thousand databases takes its time for everything.
 """
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
-from deployment import Deployment, provision_database
+from deployment import Deployment
 from hypothesis import HealthCheck, settings
 from recycling import Recycler
 
@@ -44,22 +43,34 @@ def moment() -> datetime:
     return datetime(2026, 3, 31, 12, 0, 0, 123000, tzinfo=UTC)
 
 
-@pytest.fixture
-def empty(stack: Stack) -> Iterator[Deployment]:
-    """An application database of its own, provisioned and not migrated."""
+@pytest.fixture(scope="module")
+def provisioned_databases(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Recycler]:
+    """Databases that were provisioned."""
     with ExitStack() as cleanup:
-        yield provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
+        yield Recycler(stack, cleanup, migrated=False, reuses=is_reusable(request))
 
 
 @pytest.fixture(scope="module")
-def recycler(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Recycler]:
+def migrated_databases(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Recycler]:
     """Databases that were provisioned and migrated."""
     with ExitStack() as cleanup:
-        yield Recycler(stack, cleanup, reuses=request.path.parent.name == "integration")
+        yield Recycler(stack, cleanup, migrated=True, reuses=is_reusable(request))
+
+
+def is_reusable(request: pytest.FixtureRequest) -> bool:
+    """Elsewhere processes are killed."""
+    return request.path.parent.name == "integration"
 
 
 @pytest.fixture
-def deployment(recycler: Recycler) -> Iterator[Deployment]:
-    """An application database, provisioned and migrated, that nobody else uses and nobody has used."""
-    with recycler.lend() as found:
+def empty(provisioned_databases: Recycler) -> Iterator[Deployment]:
+    """An application database, provisioned and not migrated, that nobody else uses."""
+    with provisioned_databases.lend() as found:
+        yield found
+
+
+@pytest.fixture
+def deployment(migrated_databases: Recycler) -> Iterator[Deployment]:
+    """An application database, provisioned and migrated, that nobody else uses."""
+    with migrated_databases.lend() as found:
         yield found

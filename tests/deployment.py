@@ -145,9 +145,14 @@ def _drop(deployment: Deployment) -> None:
         databases.compliance.command("dropAllUsersFromDatabase")
         for role in Role:
             client.admin.command("dropRole", f"{role.value}@{deployment.name}")
-        with ThreadPoolExecutor() as pool:  # each waits for the server
-            names = [database.name for database in (databases.app, databases.audit, databases.compliance)]
-            list(pool.map(client.drop_database, names))
+        drop(databases)
+
+
+def drop(admin: Databases) -> None:
+    """Drop the three databases at once, for each waits for the server."""
+    names = [database.name for database in (admin.app, admin.audit, admin.compliance)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(admin.client.drop_database, names))
 
 
 __all__ = ["Deployment", "Stack", "provision_database"]
