@@ -131,7 +131,7 @@ class Sealing:
         with audit.watch(INSERTED, resume_after=resume, max_await_time_ms=AWAIT_MS, batch_size=MAX_LEAVES) as stream:
             log.info("seal.following")
             if token is None:
-                sealer.recover(_token(stream.resume_token), on_progress=self.on_read)
+                sealer.recover(_stand(stream), on_progress=self.on_read)
             closed_at = 0.0
             while not should_stop():
                 is_more = self._read(stream, sealer)
@@ -172,6 +172,16 @@ class Sealing:
     def _report(self, kind: str, what: str) -> None:
         at = self.services.clock.now()
         self.alarm(Incident(kind=Kind(kind), what=what, at=at))
+
+
+def _stand(stream: ChangeStream[RawBSONDocument]) -> str:
+    """Return where *stream* stands.
+
+    One that brings events at once says so behind the first of them only; their entries are in the log already.
+    """
+    if stream.resume_token is None:
+        stream.try_next()
+    return _token(stream.resume_token)
 
 
 def _token(found: Mapping[str, Any] | None) -> str:

@@ -63,7 +63,7 @@ class TamperWatch:
             max_await_time_ms=AWAIT_MS,
             batch_size=BATCH_EVENTS,
         ) as stream:
-            if token is None:
+            if token is None and stream.resume_token is not None:  # else with the events that it brings at once
                 self.lookout.save(stream.resume_token)
             log.info("watch.following", database=database.name)
             self._read(stream)
