@@ -51,7 +51,8 @@ def _rate(things: Things, change: Callable[[], None]) -> float:
 def _peak_mb(things: Things) -> float:
     things.write_script()
     environ = {"PATH": os.defpath, **things.environ()}
-    process = subprocess.Popen([sys.executable, "-m", "migrations"], env=environ, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "migrations"]
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -60,7 +60,7 @@ class Peers:
     def install(self) -> str:
         """Install them; return their versions."""
         subprocess.run([sys.executable, "-m", "venv", self.home / "venv"], check=True)
-        subprocess.run([self._bin("pip"), "install", "--quiet", *PACKAGES], check=True)
+        subprocess.run([self._bin("pip"), "install", "--quiet", *PACKAGES], check=True, stderr=subprocess.DEVNULL)
         (self.home / "bare").mkdir()
         subprocess.run([self._bin("mongomig"), "init"], cwd=self.home, check=True, capture_output=True)
         asked = [self._bin("python"), "-c", VERSIONS, *PACKAGES]

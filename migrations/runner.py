@@ -13,10 +13,11 @@ from bson import ObjectId
 from compliance.audit.entry import Entry
 from compliance.clock import Clock
 from compliance.jobs.run import Outcome, Run
-from compliance.mongo import Databases, Session
+from compliance.mongo import Databases, Session, driver_errors
 from compliance.roles import Grants
 from migrations.acceptance import accept, allow_late, require_reason
 from migrations.admission import EVERYTHING, Admission, allowance_entries
+from migrations.again import persist
 from migrations.context import Context, Report
 from migrations.journal import Journal, open_journal, passage_of
 from migrations.ledger import History, lease, left_behind
@@ -136,18 +137,26 @@ class Runner:
         if dry_run:
             return self.preview(wish, told=self.report).revisions
         pending = self._admitted(wish)
-        for line in require_provisioned(self.databases, self.grants):
-            self.report(f"created or corrected {line}")
-        if not pending:
-            return ()
-        with self._lease() as run:
-            plan = self._plan_up(wish)
-            done = self._complete(self._incomplete(plan), run)
-            allow_late(plan, wish.allow_late, run=run, actor=self.actor)
-            if emergency is not None:
-                lacking = self.gate.unpromoted(self.databases, plan.revisions)
-                allow_emergency(lacking, reason=emergency, run=run, actor=self.actor)
-            return (*done, *self._run(plan, run))
+        done: dict[str, Revision] = {}  # by every attempt
+
+        def attempt() -> None:
+            for line in require_provisioned(self.databases, self.grants):
+                self.report(f"created or corrected {line}")
+            if not pending:
+                return
+            with self._lease() as run:
+                plan = self._plan_up(wish)
+                foundation = self._incomplete(plan)
+                done.update({revision.name: revision for revision in (*foundation, *plan.revisions)})
+                self._complete(foundation, run)
+                allow_late(plan, wish.allow_late, run=run, actor=self.actor)
+                if emergency is not None:
+                    lacking = self.gate.unpromoted(self.databases, plan.revisions)
+                    allow_emergency(lacking, reason=emergency, run=run, actor=self.actor)
+                self._run(plan, run)
+
+        persist(attempt, clock=self.clock, report=self.report)
+        return tuple(done.values())
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
         """Undo revisions until *target* and what it depends on is left; return what was undone, or would be.
@@ -160,10 +169,18 @@ class Runner:
             return self.preview_down(target, drop_data=drop_data, told=self.report).revisions
         if not self._to_undo(target).revisions:
             return ()
-        with self._lease() as run:
-            quiet = replace(self, report=lambda _: None)
-            quiet.down(target, dry_run=True, drop_data=drop_data)  # what would refuse half-way refuses now
-            return self._run(plan_down(self.scripts(), target), run, drop_data=drop_data)
+        done: dict[str, Revision] = {}
+
+        def attempt() -> None:
+            with self._lease() as run:
+                quiet = replace(self, report=lambda _: None)
+                quiet.down(target, dry_run=True, drop_data=drop_data)  # what would refuse half-way refuses now
+                plan = plan_down(self.scripts(), target)
+                done.update({revision.name: revision for revision in plan.revisions})
+                self._run(plan, run, drop_data=drop_data)
+
+        persist(attempt, clock=self.clock, report=self.report)
+        return tuple(done.values())
 
     def accept(self, name: str, *, reason: str) -> str:
         """Let the applied script *name* count as what the folder holds now; return what was accepted.
@@ -380,10 +397,11 @@ class Runner:
 
 
 def _change(direction: Direction, revision: Revision, ctx: Context) -> None:
-    if direction is Direction.UP:
-        revision.up(ctx)
-    elif revision.down is not None:
-        revision.down(ctx)
+    with driver_errors():
+        if direction is Direction.UP:
+            revision.up(ctx)
+        elif revision.down is not None:
+            revision.down(ctx)
 
 
 def owner() -> str:

@@ -27,6 +27,7 @@ from migrations.throttle.decide import Pace
 if TYPE_CHECKING:
     from migrations.context import Context
 
+ATTEMPTS = 2  # at a batch of one size: the first may have met a renewal of the lease, or a write of the application
 PATIENCE = timedelta(seconds=60)  # without a commit: more than a failover takes
 TELL_EVERY = timedelta(seconds=1)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
@@ -200,14 +201,14 @@ class Walk:
         return {"$and": [between(self.place, end), self.work.where]}
 
     def _commit(self, end: Mapping[str, Any]) -> None:
-        """Change the documents up to *end* in one transaction; the driver may try it once where it is one document."""
+        """Change the documents up to *end* in one transaction, which the driver tries twice; one document, longer."""
         documents = self._documents(end)
         attempts = 0
 
         def effect(session: Session) -> Mapping[str, Detail]:
             nonlocal attempts
             attempts += 1
-            if attempts > 1 and self.size > 1:
+            if attempts > ATTEMPTS and self.size > 1:
                 raise BatchTooBig
             with refusals():
                 changed = self.work.change(documents, session)

@@ -2,7 +2,7 @@
 
 | what went wrong | what becomes of the batch |
 | --- | --- |
-| an error that passes (failover, write conflict, a transaction that was too old) | again, with half the documents |
+| an error that passes (failover, write conflict, a transaction that was too old) | once more, then half of it |
 | an unknown commit | the commit again, by the driver; never the changes |
 | a document is refused (validator 121, 16 MB 10334, a wrong type 14, ...) | halved, until it is one; set aside |
 | the update itself is wrong, or not allowed | the step fails before any document is changed |

@@ -1,5 +1,6 @@
 """Hold a step back between its batches."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ from migrations.throttle.factors import FACTORS
 
 RECHECK = timedelta(milliseconds=500)  # while it waits
 FRESH = timedelta(seconds=1)  # how long a look at the servers counts while it works
+TELL_EVERY = timedelta(seconds=5)  # of a reason that is the same but for its numbers
+NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +30,8 @@ class Throttle:
     Attributes:
         canary: Where small writes are measured, too.
         reasons: Why the step waits now; empty while it works.
+        told: What was last told of this wait.
+        told_at: When each reason, without its numbers, was last told.
         seen: What the last look at the servers showed.
         blind: The factors that this user may not look at, or that there are none of here.
     """
@@ -36,6 +41,8 @@ class Throttle:
     factors: Mapping[str, Factor] = field(default_factory=lambda: FACTORS)
     canary: Canary | None = None
     reasons: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    told_at: dict[str, datetime] = field(default_factory=dict)
     blind: set[str] = field(default_factory=set)
     seen: dict[str, Any] = field(default_factory=dict)
     seen_at: datetime | None = None
@@ -48,7 +55,7 @@ class Throttle:
         Args:
             pace: The batch before.
             wait: Waits, or raises where the run should end.
-            told: Told the reasons whenever they change.
+            told: Told the reasons when there is another one, and every few seconds where numbers in them change.
         """
         written = self.canary.written if self.canary is not None else 0
         while True:
@@ -59,14 +66,24 @@ class Throttle:
             )
             found = decide(self._readings(), self.factors, moment, pace)
             if isinstance(found, Go):
-                self.reasons = ()
+                self.reasons = self.told = ()
                 return found.batch
-            if found.reasons != self.reasons:
+            if self._is_news(found.reasons, moment.now):
                 told(found.reasons)
             self.reasons = found.reasons
             wait(RECHECK)
             if self.canary is not None:
                 self.canary.rest(written)
+
+    def _is_news(self, reasons: tuple[str, ...], now: datetime) -> bool:
+        """Whether to tell *reasons* now: who looks wants to know, and each time costs a commit."""
+        kinds = {NUMBERS.sub("", reason) for reason in reasons}
+        known = {kind for kind in kinds if kind in self.told_at and now - self.told_at[kind] < TELL_EVERY}
+        if reasons == self.told or kinds == known:
+            return False
+        self.told = reasons
+        self.told_at = {**self.told_at, **dict.fromkeys(kinds, now)}
+        return True
 
     def _readings(self) -> dict[str, Any]:
         now = self.clock.now()

@@ -120,7 +120,7 @@ def test_a_runner_that_dies_at_any_commit_is_finished_by_the_next(
 def test_the_deaths_above_are_all_there_are(empty: Deployment, tmp_path: Path) -> None:
     admin, deployment = arrange_things(empty, tmp_path / "scripts")
     lines: list[str] = []
-    runner = deployment.runner(report=lines.append, most_docs=3)
+    runner = deployment.runner(report=lines.append, most_docs=3, lease=timedelta(seconds=30))
     databases = mortal(runner.databases, at=0, committed=False)
 
     replace(runner, databases=databases).up()

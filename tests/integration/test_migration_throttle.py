@@ -1,6 +1,7 @@
 """A migration that is held back while it runs, on real servers."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from migrations.runner import Runner
 from migrations.throttle import canary
 from migrations.throttle.control import Control, change_control, read_control
 from migrations.throttle.decide import Pace
+from migrations.throttle.factor import Factor, Moment
 from migrations.throttle.factors import FACTORS
 from migrations.throttle.throttle import Throttle
 
@@ -34,6 +36,24 @@ WALK = '''
         def down(ctx):
             """Nothing."""
 '''
+
+
+class Ticking:
+    """A clock that goes on only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 5, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def sleep(self, duration: timedelta) -> None:
+        self.moment += duration
+
+
+def other(_: object, moment: Moment) -> str | None:
+    """Another reason, for some seconds."""
+    return "paused" if 8 <= moment.now.second < 14 else None
 
 
 def change(runner: Runner, **changes: Any) -> Control:
@@ -80,6 +100,22 @@ def test_a_run_that_is_paused_waits_says_why_and_goes_on_when_told(empty: Deploy
         {"paused": "True"},
         {"paused": "False"},
     ]
+
+
+def test_a_reason_of_which_only_the_number_changes_is_told_every_few_seconds(deployment: Deployment) -> None:
+    clock, lines = Ticking(), list[tuple[str, ...]]()
+    began = clock.now()
+
+    def judge(_: object, moment: Moment) -> str | None:
+        passed = (moment.now - began).total_seconds()
+        return f"{passed:.1f} s behind" if passed < 14 else None
+
+    factors = {"lag": Factor(read=lambda _: None, judge=judge), "other": Factor(read=lambda _: None, judge=other)}
+    throttle = Throttle(databases=deployment.services(Role.MIGRATOR).databases, clock=clock, factors=factors)
+
+    throttle.next_batch(Pace(size=7, took=None, most=9), wait=clock.sleep, told=lines.append)
+
+    assert lines == [("0.0 s behind",), ("5.0 s behind",), ("8.0 s behind", "paused"), ("13.0 s behind", "paused")]
 
 
 def test_a_setting_is_kept_beside_the_others_and_a_wrong_one_changes_nothing(deployment: Deployment) -> None:

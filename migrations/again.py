@@ -1,0 +1,44 @@
+"""Begin again where an error that passes has ended a run: as a successor of oneself, under a lease of its own.
+
+Steps that commit batches ride such errors through by themselves; commands on schemas, counts and looks at roles do not,
+and the driver repeats few of them. The lease is given back and taken anew, so that an attempt whose end nobody knows
+can commit nothing any more once the next one has read where it stands.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from compliance.clock import Clock
+from compliance.errors import LockHeld, StoreUnavailable
+
+ATTEMPTS = 8
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=0.5), timedelta(seconds=8)  # in all longer than a lease
+
+T = TypeVar("T")
+
+
+def persist(attempt: Callable[[], T], *, clock: Clock, report: Callable[[str], object]) -> T:
+    """Return what *attempt* returns; where MongoDB does not answer, or fails over, make it again.
+
+    Args:
+        attempt: Goes on where the one before stood. The lease of that one may still stand: it is waited for.
+        clock: Waits.
+        report: Told that it begins again.
+
+    Raises:
+        StoreUnavailable: When the last attempt ends so, too.
+        LockHeld: When another process holds the lease.
+    """
+    pause = FIRST_PAUSE
+    for number in range(1, ATTEMPTS):
+        try:
+            return attempt()
+        except StoreUnavailable as error:
+            report(f"begin again: {error}")
+        except LockHeld:
+            if number == 1:
+                raise
+        clock.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    return attempt()
