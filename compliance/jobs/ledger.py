@@ -169,6 +169,11 @@ class Ledger:
         if updated.matched_count != 1:
             raise _lost(claim)
 
+    def holds(self, claim: Claim) -> bool:
+        """Whether nobody else has taken the job since."""
+        with driver_errors():
+            return self.jobs.find_one(_held_by(claim), {"_id": 1}) is not None
+
     def asked(self, claim: Claim) -> Ask | None:
         """Return what a person asked of the job that is still held by *claim*."""
         with driver_errors():

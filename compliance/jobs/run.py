@@ -11,7 +11,7 @@ from typing import Any
 from compliance.audit.entry import Entry
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
-from compliance.errors import ComplianceError, LeaseLost
+from compliance.errors import ComplianceError, LeaseLost, StepRefused
 from compliance.jobs.document import succeeded
 from compliance.jobs.job import Ask, Job
 from compliance.jobs.ledger import Claim, Ledger
@@ -107,11 +107,8 @@ class Run:
 
         try:
             outcome = self.ledger.databases.transact(transaction)
-        except LeaseLost:
-            ask = self.ledger.asked(self.claim)
-            if ask is None:
-                raise
-            raise Interrupted(self.job.request_id, ask) from None
+        except (LeaseLost, StepRefused) as error:
+            raise self._explain(error) from None
         if outcome.checkpoint is not None:
             self.on_progress(outcome.checkpoint)
         return outcome
@@ -126,6 +123,15 @@ class Run:
         if ask is not None:
             self.interruption = Interrupted(self.job.request_id, ask)
         return True
+
+    def _explain(self, error: LeaseLost | StepRefused) -> ComplianceError:
+        """Return what *error* means: who was overtaken can meet what the successor wrote before it meets the fence."""
+        if isinstance(error, LeaseLost):
+            ask = self.ledger.asked(self.claim)
+            return error if ask is None else Interrupted(self.job.request_id, ask)
+        if self.unrecorded is not None or self.ledger.holds(self.claim):
+            return error
+        return LeaseLost(f"job {self.job.request_id} was taken over; nothing was committed")
 
     def _changes(self, outcome: Outcome) -> dict[str, Any]:
         changes: dict[str, Any] = {}

@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from deployment import Deployment
@@ -26,7 +28,7 @@ from pymongo.errors import PyMongoError
 from waiting import wait_until
 
 from compliance.errors import LeaseLost, LockHeld, StoreUnavailable
-from compliance.mongo import Databases, open_client
+from compliance.mongo import Databases, Session, open_client
 from compliance.roles import Role
 from migrations.runner import Runner
 
@@ -34,6 +36,8 @@ pytestmark = pytest.mark.timeout(600)
 
 DOCUMENTS = 24
 BEFORE_IT_BEGINS = {"rolesInfo", "connectionStatus", "usersInfo"}  # what the driver does not try again by itself
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+T = TypeVar("T")
 SCRIPT = '''
         """Count."""
 
@@ -155,6 +159,31 @@ def break_line(walked: Deployment, at: int, when: str) -> bool:
         return proxy.broke is not None
 
 
+class OvertakenDatabases(Databases):
+    """Databases of a process that sleeps before its n-th transaction, for as long as *meanwhile* takes."""
+
+    def __init__(self, databases: Databases, at: int, meanwhile: Callable[[], None]) -> None:
+        super().__init__(databases.client, databases.name, databases.participant)
+        object.__setattr__(self, "calls", count(1))
+        object.__setattr__(self, "at", at)
+        object.__setattr__(self, "meanwhile", meanwhile)
+
+    calls: Iterator[int]
+    at: int
+    meanwhile: Callable[[], None]
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        if next(self.calls) == self.at:
+            self.meanwhile()
+        return super().transact(work)
+
+
+def overtake(walked: Deployment) -> None:
+    """End the lease of whoever has it, and let a successor finish."""
+    walked.admin.compliance["migration_lease"].update_one({"_id": "migrations"}, {"$set": {"lease.until": LONG_AGO}})
+    finish(walked)
+
+
 def sleep_and_wake(walked: Deployment, home: Path, delay: float) -> bool:
     """Stop a real process for longer than its lease, let a successor finish, and wake it up."""
     environ = {
@@ -198,6 +227,24 @@ def test_a_walk_whose_line_breaks_counts_once_and_goes_on_by_itself(walked: Depl
 
 def test_a_zombie_that_wakes_up_behind_its_lease_changes_nothing(walked: Deployment, tmp_path: Path) -> None:
     assert meet(walked, "zombie", partial(sleep_and_wake, walked, tmp_path, 0.02))
+
+
+def test_a_runner_that_was_overtaken_is_told_so_at_any_transaction(walked: Deployment) -> None:
+    """Also where what its successor wrote is in its way before the fence is: the end of a step is inserted once."""
+    met = 0
+
+    def overtaken() -> bool:
+        runner = walked.runner(most_docs=4)
+        try:
+            replace(runner, databases=OvertakenDatabases(runner.databases, met + 1, partial(overtake, walked))).up()
+        except LeaseLost:
+            return True
+        return False
+
+    while meet(walked, met, overtaken):
+        met += 1
+
+    assert met >= DOCUMENTS // 4 + 3
 
 
 @pytest.mark.storm
