@@ -11,7 +11,7 @@ LANES = 5  # most of their time they wait for a lease or a server
 FEWEST = {"count.batches": 14, "count.once": 5}  # commands of an undisturbed attempt, at the least
 
 
-def sampled(numbers: Iterable[int], *, each: int = 3) -> list[Any]:
+def sampled(numbers: Iterable[Any], *, each: int = 3) -> list[Any]:
     """Return *numbers* as parameters: every run meets one in so many, `make test-storm` the others."""
     storm = pytest.mark.storm
     return [pytest.param(n, marks=() if place % each == 0 else storm) for place, n in enumerate(numbers)]

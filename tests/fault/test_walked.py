@@ -179,8 +179,9 @@ class OvertakenDatabases(Databases):
 
 
 def overtake(walked: Deployment) -> None:
-    """End the lease of whoever has it, and let a successor finish."""
-    walked.admin.compliance["migration_lease"].update_one({"_id": "migrations"}, {"$set": {"lease.until": LONG_AGO}})
+    """Take the lease from whoever has it, who cannot renew it any more, and let a successor finish."""
+    lease = {"lease": {"owner": "another:1", "until": LONG_AGO}}
+    walked.admin.compliance["migration_lease"].update_one({"_id": "migrations"}, {"$set": lease})
     finish(walked)
 
 

@@ -1,0 +1,193 @@
+"""The primary of three nodes steps down during a migration: it finishes by itself, every document exactly once."""
+
+import random
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from deployment import Deployment, Stack, provision_database
+from every import sampled
+from migrated import names, write_scripts
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from waiting import wait_until
+
+from compliance.mongo import Databases, Session
+from worker.embedded import open_stack
+
+pytestmark = pytest.mark.timeout(300)
+
+DOCUMENTS = 24
+COMMITS = [6, *range(1, 6), *range(7, 19)]  # the third batch, then all others
+LINES = ["create index", "verify things", "gate there", "change the validator"]
+BEFORE, WITHIN = "before", "within"
+T = TypeVar("T")
+SCRIPTS = {
+    "v001_data_count.py": '''
+        """Count."""
+
+
+        def up(ctx):
+            """Each once."""
+            ctx.walk("things", where={}, update={"$inc": {"n": 1}})
+
+
+        def down(ctx):
+            """Nothing."""
+    ''',
+    "v002_post_look.py": '''
+        """What no batch does."""
+
+
+        def up(ctx):
+            """Index, look, wait, and change the validator."""
+            ctx.create_index("things", "ix_n", [("n", 1)])
+            ctx.verify("things", none={"n": {"$ne": 1}})
+            ctx.gate("there", until=are_there)
+            ctx.set_schema("things", schema={"bsonType": "object"})
+
+
+        def are_there(database):
+            return database["things"].find_one({"n": 1}) is not None
+
+
+        def down(ctx):
+            """Nothing."""
+    ''',
+}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A replica set of three."""
+    with open_stack(tmp_path_factory.mktemp("three"), nodes=3) as running:
+        yield running
+
+
+@pytest.fixture
+def three(stack: Stack, tmp_path: Path) -> Iterator[Deployment]:
+    with ExitStack() as cleanup:
+        deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
+        deployment.admin.app["things"].insert_many([{"_id": n, "n": 0, "other": 0} for n in range(DOCUMENTS)])
+        yield deployment.with_settings(migrations=write_scripts(tmp_path / "scripts", SCRIPTS), batch_docs=4)
+
+
+@dataclass
+class Disturbance:
+    """Makes the primary step down once."""
+
+    deployment: Deployment
+    is_over: bool = field(default=False, init=False)
+
+    def step_down(self) -> None:
+        """Return while there is no primary yet, for whoever goes on to find none."""
+        self.is_over = True
+        with suppress(AutoReconnect):
+            self.deployment.admin.client.admin.command("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1, force=True)
+
+
+class DisturbedDatabases(Databases):
+    """Databases whose n-th transaction meets a disturbance: before it begins, or between its effect and its commit."""
+
+    def __init__(self, databases: Databases, disturbance: Disturbance, *, at: int, moment: str) -> None:
+        super().__init__(databases.client, databases.name, databases.participant)
+        for name, value in (("disturbance", disturbance), ("calls", Counter()), ("at", at), ("moment", moment)):
+            object.__setattr__(self, name, value)
+
+    disturbance: Disturbance
+    calls: Counter[str]
+    at: int
+    moment: str
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        self.calls["all"] += 1
+        is_here = self.calls["all"] == self.at
+        if is_here and self.moment == BEFORE:
+            self.disturbance.step_down()
+
+        def disturbed(session: Session) -> T:
+            found = work(session)
+            if is_here and self.moment == WITHIN and not self.disturbance.is_over:
+                self.disturbance.step_down()
+            return found
+
+        return super().transact(disturbed)
+
+
+@contextmanager
+def writers(deployment: Deployment) -> Iterator[Counter[int]]:
+    """Count up another field of the documents for the block; yields what was acknowledged by the majority."""
+    acknowledged: Counter[int] = Counter()
+    ended = threading.Event()
+    app = deployment.admin.app["things"]
+
+    def write() -> None:
+        chosen = random.Random(1)
+        while not ended.wait(0.01):
+            id_ = chosen.randrange(DOCUMENTS)
+            with suppress(PyMongoError):
+                app.update_one({"_id": id_}, {"$inc": {"other": 1}})
+                acknowledged[id_] += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        ended.set()
+        thread.join()
+
+
+def has_primary(deployment: Deployment) -> bool:
+    with suppress(AutoReconnect, OperationFailure):
+        return bool(deployment.admin.client.admin.command("hello")["isWritablePrimary"])
+    return False
+
+
+def assert_done_once(deployment: Deployment, acknowledged: Counter[int]) -> None:
+    wait_until(lambda: has_primary(deployment), timeout=60, what="a primary is elected")
+    found = list(deployment.admin.app["things"].find())
+
+    assert [one["n"] for one in found] == [1] * DOCUMENTS
+    assert all(one["other"] >= acknowledged[one["_id"]] for one in found)
+    assert "ix_n" in deployment.admin.app["things"].index_information()
+
+
+@pytest.mark.parametrize("moment", [BEFORE, WITHIN])
+@pytest.mark.parametrize("at", sampled(COMMITS, each=18))
+def test_a_migration_whose_primary_steps_down_at_a_commit_finishes_by_itself(
+    three: Deployment, at: int, moment: str
+) -> None:
+    runner, disturbance = three.runner(most_docs=4), Disturbance(three)
+    databases = DisturbedDatabases(runner.databases, disturbance, at=at, moment=moment)
+
+    with writers(three) as acknowledged:
+        done = replace(runner, databases=databases).up()
+
+    assert disturbance.is_over
+    assert names(done)[-2:] == ["v001_data_count", "v002_post_look"]
+    assert_done_once(three, acknowledged)
+
+
+@pytest.mark.parametrize(
+    "line", sampled(["create index", "verify things", "gate there", "change the validator"], each=4)
+)
+def test_a_step_without_batches_whose_primary_steps_down_finishes_by_itself(three: Deployment, line: str) -> None:
+    disturbance, lines = Disturbance(three), list[str]()
+
+    def report(told: str) -> None:
+        lines.append(told)
+        if line in told and not disturbance.is_over:
+            disturbance.step_down()
+
+    with writers(three) as acknowledged:
+        done = three.runner(most_docs=4, report=report).up()
+
+    assert disturbance.is_over, lines
+    assert names(done)[-2:] == ["v001_data_count", "v002_post_look"]
+    assert_done_once(three, acknowledged)
