@@ -75,6 +75,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     "migration_approvals": (IndexModel([("gate", ASCENDING)], name="ix_approval_gate"),),
     "migration_promotions": (),
     "declared_schema": (),
+    "pre_image_sets": (),
     "set_aside": (),
 }
 

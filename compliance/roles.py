@@ -22,6 +22,7 @@ SEAL = (BATCHES, CHECKPOINTS, TILES, COSIGNATURES, INCIDENTS)  # what the sealer
 OUTBOX = "outbox"
 APPROVALS = "migration_approvals"
 PROMOTIONS = "migration_promotions"
+PRE_IMAGES = "compliance_pre_images"  # with the application's data: nobody reads it who may not read that
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
     {
@@ -110,6 +111,7 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
         _allow(app, "", "listCollections", *READ),
         *(_allow(app, name, "update", "remove") for name in grants.erasable),
         *(_allow(app, name, "insert") for name in grants.importable),
+        _allow(app, PRE_IMAGES, "remove"),
         _allow(app, "consent", "insert", "update"),
         _allow(audit, "", "listCollections", *READ),
         _allow(audit, AUDIT_LOG, "insert"),
@@ -133,7 +135,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
             _allow(own, name, "insert")
             for name in ("migration_history", "migration_steps", "migration_sources", OUTBOX, PROMOTIONS)
         ),
-        _allow(own, "declared_schema", "insert", "update", "remove"),
+        *(_allow(own, name, "insert", "update", "remove") for name in ("declared_schema", "pre_image_sets")),
         _allow("admin", "", "viewRole"),
         _allow("local", "oplog.rs", "collStats"),  # how large it is, nothing of what is in it
         # How far an index build is, and how busy the servers are.

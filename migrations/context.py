@@ -178,7 +178,15 @@ class Context:
         """
         ops.indexes.drop(self, collection, name, soaked=soaked)
 
-    def backfill(self, collection: str, *, where: Document, update: Update, error_budget: int = ERROR_BUDGET) -> None:
+    def backfill(
+        self,
+        collection: str,
+        *,
+        where: Document,
+        update: Update,
+        error_budget: int = ERROR_BUDGET,
+        keep_before: timedelta | None = None,
+    ) -> None:
         """Update every document that matches *where* in fenced batches, until none does.
 
         Args:
@@ -186,17 +194,26 @@ class Context:
             where: What *update* takes a document out of; that makes a repeat harmless.
             update: An update document, or a pipeline.
             error_budget: How many documents that the server refuses may be set aside; with 0 the first one ends it.
+            keep_before: For how long what is overwritten is kept, so that ``restore`` gives it back; at most 90 days.
         """
-        ops.backfill.backfill(self, collection, where, update, error_budget=error_budget)
+        ops.backfill.backfill(self, collection, where, update, error_budget=error_budget, keep_before=keep_before)
 
-    def walk(self, collection: str, *, where: Document, update: Update, error_budget: int = ERROR_BUDGET) -> None:
+    def walk(
+        self,
+        collection: str,
+        *,
+        where: Document,
+        update: Update,
+        error_budget: int = ERROR_BUDGET,
+        keep_before: timedelta | None = None,
+    ) -> None:
         """Update every document that matches *where* exactly once, in the order of ``_id``, whatever *update* does.
 
         For updates of which a repeat does harm, such as ``$inc``. A document that is inserted while the step runs, with
         an ``_id`` that sorts before the place reached, is not visited: let the application write the new shape first,
         or use ``backfill``, which looks again.
         """
-        ops.walk.walk(self, collection, where, update, error_budget=error_budget)
+        ops.walk.walk(self, collection, where, update, error_budget=error_budget, keep_before=keep_before)
 
     def transform(
         self,
@@ -206,6 +223,7 @@ class Context:
         fields: tuple[str, ...],
         function: Transform,
         error_budget: int = ERROR_BUDGET,
+        keep_before: timedelta | None = None,
     ) -> None:
         """Compute new values of *fields* from each document that matches *where*, in fenced batches.
 
@@ -213,7 +231,16 @@ class Context:
         a document that changes while it is read is read again. An interrupted run goes on behind its last batch, so
         each document is changed once.
         """
-        ops.transform.transform(self, collection, where, fields, function, error_budget=error_budget)
+        ops.transform.transform(
+            self, collection, where, fields, function, error_budget=error_budget, keep_before=keep_before
+        )
+
+    def restore(self, collection: str) -> None:
+        """Give documents back what ``keep_before`` kept of them: the way back, where no other one is written.
+
+        A document that was changed since in these fields stays as it is and is told of; what is gone stays gone.
+        """
+        ops.restore.restore(self, collection)
 
     def atomic(self, what: str, function: "Transact") -> None:
         """Run *function* in one transaction, which marks the step as done, too.

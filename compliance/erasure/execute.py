@@ -16,6 +16,7 @@ from compliance.datamap.lint import impossible_actions
 from compliance.datamap.model import DataMap, Delete
 from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import Identity, SubjectId, to_entity_id
+from compliance.erasure.copies import forget, stray_copies
 from compliance.erasure.holds import Holds
 from compliance.erasure.keyed import KeyedNeedles, reveal
 from compliance.erasure.locate import Locator, find_identity
@@ -297,6 +298,7 @@ def _batch(erasure: Erasure, step: Step, ids: list[Any], progress: Mapping[str, 
 def _apply(erasure: Erasure, step: Step, ids: list[Any], referenced: list[Any], session: Session) -> int:
     """Change the documents *ids* that still belong to the person, by ``_id``; a personal key stays out of the query."""
     collection = erasure.databases.app[step.collection]
+    forget(erasure.databases.app, step.collection, ids, session=session)
     mine: dict[str, Any] = {"_id": {"$in": ids}}
     query = None if step.is_scan else erasure.locator.query(step)
     guarded = {"$and": [mine, query]} if query else mine
@@ -306,12 +308,31 @@ def _apply(erasure: Erasure, step: Step, ids: list[Any], referenced: list[Any], 
     return collection.update_many(guarded, update, session=session).modified_count
 
 
+def _forget_copies(erasure: Erasure) -> None:
+    """Remove the copies that migrations keep and in which the person is named, each batch with its entry."""
+    for collection, ids in stray_copies(erasure.databases.app, erasure.needles, check=erasure.run.check):
+        _remove(erasure, collection, ids)
+
+
+def _remove(erasure: Erasure, collection: str, ids: list[Any]) -> None:
+    def effect(session: Session) -> Outcome:
+        removed = erasure.databases.app[collection].delete_many({"_id": {"$in": ids}}, session=session).deleted_count
+        affected = Counter(erasure.affected.get(collection, {})) + Counter({"delete": removed})
+        after = erasure.checkpoint() | {"affected": {**erasure.affected, collection: dict(affected)}}
+        details: dict[str, Detail] = {"collection": collection, "verb": "delete", "documents": removed}
+        return Outcome(entries=(erasure.entry("erasure.batch", details),), checkpoint=after)
+
+    outcome = _commit(erasure, effect)
+    erasure.affected = dict((outcome.checkpoint or {})["affected"])
+
+
 def _look_again(erasure: Erasure, *, skip: Iterable[str] = ()) -> None:
-    """Sweep every collection for every identifier that is known.
+    """Remove stray copies, then sweep every collection for every identifier that is known.
 
     Raises:
         ErasureIncomplete: Naming the collections; recorded before it is raised.
     """
+    _forget_copies(erasure)
     residual = sweep(erasure.databases.app, erasure.needles, skip=skip, check=erasure.run.check)
     if not residual:
         return

@@ -24,6 +24,7 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "backfill": ("collection",),
     "walk": ("collection",),
     "transform": ("collection",),
+    "restore": ("collection",),
     "atomic": ("what", "function"),
     "verify": ("collection",),
     "gate": ("name",),
@@ -197,7 +198,7 @@ def _kind_of_step(operation: Operation) -> Kind:
             return Kind.EXPAND if operation.value("to", "strict") != "strict" else Kind.CONTRACT
         case "drop_collection" | "drop_index" | "drop_buckets":
             return Kind.CONTRACT
-        case "backfill" | "walk" | "transform" | "atomic" | "partition" | "merge_partitions":
+        case "backfill" | "walk" | "transform" | "restore" | "atomic" | "partition" | "merge_partitions":
             return Kind.DATA
     return Kind.OTHER
 

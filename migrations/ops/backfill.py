@@ -1,5 +1,6 @@
 """Update documents until none is left to update; documents that are inserted meanwhile, too."""
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,24 @@ from compliance.mongo import Document, Session, driver_errors
 from migrations.ops.aside import ids_of
 from migrations.ops.batches import Changed, Walk, Work
 from migrations.ops.keyset import BY_ID
+from migrations.ops.pre_images import keeping
 from migrations.ops.walk import begin, finish, require_update, sketch_update, updated
 
 if TYPE_CHECKING:
     from migrations.context import Context, Update
 
 
-def backfill(ctx: "Context", collection: str, where: Document, update: "Update", *, error_budget: int) -> None:
+def backfill(
+    ctx: "Context",
+    collection: str,
+    where: Document,
+    update: "Update",
+    *,
+    error_budget: int,
+    keep_before: timedelta | None,
+) -> None:
     """Apply *update* until no document matches *where* but those that were set aside."""
-    step = begin(ctx, "backfill", collection=collection, where=where, update=update)
+    step = begin(ctx, "backfill", keep_before=keep_before, collection=collection, where=where, update=update)
     if step is None:
         return
     require_update(ctx, collection, update)
@@ -35,9 +45,10 @@ def backfill(ctx: "Context", collection: str, where: Document, update: "Update",
         refused = [] if ctx.retries else ids_of(ctx, step)
         return {"$and": [where, {"_id": {"$nin": refused}}]}
 
+    kept = keeping(ctx, step, collection, keep_before, change)
     sketch = partial(sketch_update, ctx, collection, update=update)
     work = Work(
-        op="backfill", collection=collection, where=left(), change=change, sketch=sketch, error_budget=error_budget
+        op="backfill", collection=collection, where=left(), change=kept, sketch=sketch, error_budget=error_budget
     )
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:

@@ -1,6 +1,7 @@
 """Compute new values in Python: documents are read and written in one transaction, in fenced batches."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from compliance.mongo import Document, Session, driver_errors
@@ -8,6 +9,7 @@ from migrations.command import Command, send, set_each
 from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.estimate import update_bytes
 from migrations.ops.keyset import BY_ID
+from migrations.ops.pre_images import keeping
 from migrations.ops.walk import begin, finish
 from migrations.sketch import type_of
 
@@ -25,10 +27,11 @@ def transform(
     function: "Transform",
     *,
     error_budget: int,
+    keep_before: timedelta | None,
 ) -> None:
     """Walk the documents that match *where* in the order of ``_id``, and write what *function* makes of them."""
     arguments = {"collection": collection, "where": where, "fields": fields, "function": function}
-    step = begin(ctx, "transform", **arguments)
+    step = begin(ctx, "transform", keep_before=keep_before, **arguments)
     if step is None:
         return
     documents = ctx.databases.app[collection]
@@ -49,8 +52,9 @@ def transform(
             ctx.sketch.add(_masked(command), hiding=(values[0][0],))
         return max((update_bytes(ctx, collection, {"$set": dict(found)}) for _, found in values), default=None)
 
+    kept = keeping(ctx, step, collection, keep_before, change)
     work = Work(
-        op="transform", collection=collection, where=where, change=change, sketch=sketch, error_budget=error_budget
+        op="transform", collection=collection, where=where, change=kept, sketch=sketch, error_budget=error_budget
     )
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:

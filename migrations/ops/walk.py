@@ -1,6 +1,7 @@
 """Update documents exactly once each, whatever a repeat of the update would do."""
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from compliance.mongo import Document, Session, driver_errors
 from migrations.command import ID_INDEX, send, update_many
 from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.estimate import count_within, update_bytes
+from migrations.ops.pre_images import keeping
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -17,9 +19,17 @@ if TYPE_CHECKING:
 NONE: Document = {"_id": {"$in": []}}
 
 
-def walk(ctx: "Context", collection: str, where: Document, update: "Update", *, error_budget: int) -> None:
+def walk(
+    ctx: "Context",
+    collection: str,
+    where: Document,
+    update: "Update",
+    *,
+    error_budget: int,
+    keep_before: timedelta | None,
+) -> None:
     """Go through *collection* once in the order of ``_id``; an interrupted run goes on behind its last batch."""
-    step = begin(ctx, "walk", collection=collection, where=where, update=update)
+    step = begin(ctx, "walk", keep_before=keep_before, collection=collection, where=where, update=update)
     if step is None:
         return
     require_update(ctx, collection, update)
@@ -27,8 +37,9 @@ def walk(ctx: "Context", collection: str, where: Document, update: "Update", *, 
     def change(batch: Document, session: Session) -> Changed:
         return updated(ctx, collection, batch, update, session=session)
 
+    kept = keeping(ctx, step, collection, keep_before, change)
     sketch = partial(sketch_update, ctx, collection, update=update)
-    work = Work(op="walk", collection=collection, where=where, change=change, sketch=sketch, error_budget=error_budget)
+    work = Work(op="walk", collection=collection, where=where, change=kept, sketch=sketch, error_budget=error_budget)
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:
         going.retry()
@@ -37,13 +48,15 @@ def walk(ctx: "Context", collection: str, where: Document, update: "Update", *, 
     finish(ctx, going)
 
 
-def begin(ctx: "Context", op: str, **arguments: Any) -> Step | None:
+def begin(ctx: "Context", op: str, *, keep_before: timedelta | None = None, **arguments: Any) -> Step | None:
     """Begin a step that goes through a collection, and say how many documents there are to change.
 
     Returns:
         None where it was carried out before.
     """
     collection, where = arguments["collection"], arguments["where"]
+    if keep_before is not None:  # else a step that an earlier release began would count as edited
+        arguments["keep_before"] = keep_before.total_seconds()
     step = ctx.begin(Kind.BACKFILL, f"{op} {collection}", **arguments)
     if step is None or ctx.retries:
         return step

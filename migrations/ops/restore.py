@@ -1,0 +1,157 @@
+"""Give documents back what a migration overwrote, where nobody changed them since; nothing that is gone comes back.
+
+| the document | what becomes of it |
+| --- | --- |
+| holds in these fields what the migration wrote | gets the values from before; they are kept no longer |
+| was changed in one of them since | stays as it is, and is told of; the values from before stay until they expire |
+| is gone | stays gone; the values go, too |
+| is about a person who was erased, or is being erased | stays as it is; the values go |
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import bson
+from pymongo import DESCENDING, DeleteOne, UpdateOne
+from pymongo.collection import Collection
+
+from compliance.audit.entry import Detail
+from compliance.erasure.copies import people_erased
+from compliance.erasure.sweep import Finder
+from compliance.errors import StepFailed
+from compliance.mongo import Document, Session, driver_errors
+from compliance.roles import PRE_IMAGES
+from migrations.ops.batches import Changed, Walk, Work
+from migrations.ops.difference import Before, digest, way_back
+from migrations.ops.keyset import BY_ID
+from migrations.ops.pre_images import EXACT, SETS
+from migrations.step import Kind, Step
+
+if TYPE_CHECKING:
+    from migrations.context import Context
+
+UNTOUCHED = {"left": {"$exists": False}}
+SHOWN = 5
+
+
+def restore(ctx: "Context", collection: str) -> None:
+    """Give back what the steps of this revision kept of *collection*, the last step first.
+
+    Raises:
+        StepFailed: When some of it has expired, or the server refuses a document as it was.
+    """
+    step = ctx.begin(Kind.BACKFILL, f"restore {collection}", collection=collection)
+    if step is None or ctx.retries:
+        return
+    sets = _sets(ctx, collection)
+    _refuse_expired(ctx, collection, sets)
+    ctx.report(f"restore {sum(found['documents'] for found in sets)} documents of {collection}")
+    if ctx.is_dry_run:
+        ctx.sketch.step.opaque = "what is given back depends on what was kept, and on what was changed since"
+        return
+    restoring = _Restoring(ctx=ctx, collection=collection)
+    going = restoring.walk(step)
+    for found in sets:  # a resumed run finds of the earlier ones what nobody could give back
+        going.begin_again(restoring.where(found["_id"]["step"]))
+        going.go()
+        _refuse_expired(ctx, collection, sets)
+    _finish(ctx, step, collection, going, restoring)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Restoring:
+    """Carries out the restoration of one collection.
+
+    Attributes:
+        told: Ids of documents that were changed since, up to a few.
+    """
+
+    ctx: "Context"
+    collection: str
+    told: list[Any] = field(default_factory=list)
+
+    def where(self, step: int) -> Document:
+        """Return the filter of what *step* kept."""
+        return {"revision": self.ctx.revision, "collection": self.collection, "step": step, **UNTOUCHED}
+
+    def walk(self, step: Step) -> Walk:
+        """Return the walk over what is kept; it goes by what is left, and not by a place."""
+        work = Work(op="restore", collection=PRE_IMAGES, where={}, change=self._give_back, error_budget=0)
+        return Walk(ctx=self.ctx, step=step, work=work)
+
+    @property
+    def _documents(self) -> Collection[Document]:
+        return self.ctx.databases.app[self.collection].with_options(codec_options=EXACT)
+
+    def _give_back(self, batch: Document, session: Session) -> Changed:
+        kept = self.ctx.databases.app[PRE_IMAGES].with_options(codec_options=EXACT)
+        images = list(kept.find(batch, hint=BY_ID, session=session))
+        ids = [image["document_id"] for image in images]
+        present = {_key(one["_id"]): one for one in self._documents.find({"_id": {"$in": ids}}, session=session)}
+        gone = people_erased(self.ctx.databases)
+        updates: list[UpdateOne] = []
+        settled: list[DeleteOne | UpdateOne] = []
+        for image in images:
+            document = present.get(_key(image["document_id"]))
+            if document is None or _is_about(gone, image, document):
+                settled.append(DeleteOne({"_id": image["_id"]}))
+                continue
+            before = [Before.from_document(stored) for stored in image["before"]]
+            if digest(document, (was.path for was in before)) != image["after"]:
+                settled.append(UpdateOne({"_id": image["_id"]}, {"$set": {"left": "changed"}}))
+                self._tell(document["_id"])
+                continue
+            updates.append(UpdateOne({"_id": document["_id"]}, way_back(before)))
+            settled.append(DeleteOne({"_id": image["_id"]}))
+        if updates:
+            self._documents.bulk_write(updates, session=session)
+        if settled:
+            kept.bulk_write(settled, session=session)
+        return Changed(documents=len(updates))
+
+    def _tell(self, id_: Any) -> None:
+        if len(self.told) < SHOWN and id_ not in self.told:
+            self.told.append(id_)
+
+
+def _finish(ctx: "Context", step: Step, collection: str, going: Walk, restoring: _Restoring) -> None:
+    kept = ctx.databases.app[PRE_IMAGES]
+    mine = {"revision": ctx.revision, "collection": collection}
+    with driver_errors():
+        changed = kept.count_documents({**mine, "left": "changed"})
+
+    def effect(session: Session) -> Mapping[str, Detail]:
+        sets = ctx.databases.compliance[SETS]
+        sets.delete_many({"_id.revision": ctx.revision, "_id.collection": collection}, session=session)
+        return {"documents": going.place["documents"], "changed_since": changed}
+
+    ctx.finish(step, {"op": "restore", "collection": collection, "is_done": True}, effect)
+    ctx.report(f"restored {going.place['documents']} documents of {collection}")
+    if changed:
+        shown = ", ".join(map(str, restoring.told))
+        ctx.report(f"{changed} documents of {collection} were changed since and stay as they are: {shown}")
+
+
+def _sets(ctx: "Context", collection: str) -> list[Document]:
+    mine = {"_id.revision": ctx.revision, "_id.collection": collection}
+    with driver_errors():
+        return list(ctx.databases.compliance[SETS].find(mine, sort=[("_id.step", DESCENDING)]))
+
+
+def _refuse_expired(ctx: "Context", collection: str, sets: Iterable[Document]) -> None:
+    now = ctx.databases.server_time()
+    expired = [found["expires_at"] for found in sets if found["expires_at"] <= now]
+    if expired:
+        raise StepFailed(
+            f"what {ctx.revision} overwrote in {collection} was kept until {min(expired):%Y-%m-%d %H:%M} UTC; it "
+            "cannot be given back: write the way back as a new script"
+        )
+
+
+def _is_about(people: Finder, image: Document, document: Document) -> bool:
+    return people.found_in(bson.encode(image)) or people.found_in(bson.encode(document))
+
+
+def _key(id_: Any) -> bytes:
+    return bson.encode({"": id_})
