@@ -1,7 +1,7 @@
 # `make` alone lists the targets. A first `make demo` or `make test` sets up .venv by itself.
 
 PYTHON ?= python3
-PYTEST := .venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+PYTEST := .venv/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 DEMO := PYTHON="$(PYTHON)" .ci/venv worker/embedded/requirements.txt
 DEV := PYTHON="$(PYTHON)" .ci/venv tests/requirements.txt
 COMPILE = .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
