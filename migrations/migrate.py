@@ -24,7 +24,7 @@ from migrations.discovery import discover
 from migrations.linting import parse_off
 from migrations.preview import lines
 from migrations.progress import Follow
-from migrations.promotion import Gate, attest, promote
+from migrations.promotion import WAIVED, Gate, attest, promote
 from migrations.revision import Revision
 from migrations.runner import Runner, Wish
 from migrations.standing import standings
@@ -71,12 +71,14 @@ def build_gate(settings: Settings) -> Gate:
     Raises:
         ConfigurationError: When a key cannot be read.
     """
+    is_waived = settings.staging_keys.strip() == WAIVED
     return Gate(
-        keys=parse_keys(settings.staging_keys, what="COMPLIANCE_STAGING_KEYS"),
+        keys=() if is_waived else parse_keys(settings.staging_keys, what="COMPLIANCE_STAGING_KEYS"),
         database=settings.staging_database or settings.mongodb_database,
         environment=settings.environment,
         longest=timedelta(days=settings.attestation_days),
-        is_production=settings.environment == PRODUCTION,
+        is_required=settings.environment == PRODUCTION,
+        is_waived=is_waived,
     )
 
 

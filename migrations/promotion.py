@@ -28,6 +28,7 @@ from migrations.revision import Revision
 from migrations.verification import Problem
 
 CLOCKS_APART = timedelta(hours=1)  # a record may be that much ahead of us
+WAIVED = "none"  # in place of keys
 MONTH = timedelta(days=30)
 Report = Callable[[str], None]
 
@@ -41,14 +42,16 @@ class Gate:
         database: What the application database is called in staging.
         environment: What this one is called: it cannot vouch for itself.
         longest: How old a record may be when it is used.
-        is_production: Whether somebody should hear that no key is set.
+        is_required: Whether nothing runs here without a key.
+        is_waived: Whether a person said that there is no staging.
     """
 
     keys: tuple[Verifier, ...] = ()
     database: str = ""
     environment: str = ""
     longest: timedelta = MONTH
-    is_production: bool = False
+    is_required: bool = False
+    is_waived: bool = False
 
     def unpromoted(self, databases: Databases, revisions: Sequence[Revision]) -> list[Revision]:
         """Return those of *revisions* that no record allows as they are."""
@@ -62,9 +65,15 @@ class Gate:
 
         Raises:
             PromotionRefused: Naming those that may not; nothing ran.
+            ConfigurationError: When nobody said whose records count.
         """
-        if self.is_production and not self.keys and revisions:
-            report("warning: no COMPLIANCE_STAGING_KEYS: what runs here need not have run in staging before")
+        if self.is_waived and revisions:
+            report("warning: COMPLIANCE_STAGING_KEYS is none: what runs here need not have run in staging before")
+        elif self.is_required and not self.keys and revisions and not is_emergency:
+            raise ConfigurationError(
+                "production runs what staging vouched for: set COMPLIANCE_STAGING_KEYS to the key that `compliance "
+                f"migrate attest` tells there, or to `{WAIVED}` where there is no staging"
+            )
         lacking = self.unpromoted(databases, revisions)
         if lacking and not is_emergency:
             known = find_allowed(databases)

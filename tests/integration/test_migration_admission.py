@@ -28,7 +28,7 @@ def runner_of(
     folder.mkdir(exist_ok=True)
     for sample in samples:
         (folder / sample.file).write_text(sample.source)
-    settings = deployment.settings.model_copy(update={"migrations": folder, **changes})
+    settings = deployment.settings.model_copy(update={"migrations": folder, "staging_keys": "none", **changes})
     return build_runner(settings, deployment.runner().databases, actor="test", report=report)
 
 

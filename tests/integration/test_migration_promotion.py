@@ -15,12 +15,12 @@ from typer.testing import CliRunner, Result
 
 from compliance.audit.log import AuditLog
 from compliance.audit.writer import Writer
-from compliance.errors import PromotionRefused, RejectedError
+from compliance.errors import ConfigurationError, PromotionRefused, RejectedError
 from compliance.settings import load_settings
 from migrations import promotion
-from migrations.migrate import main
+from migrations.migrate import build_gate, main
 from migrations.promotion import Promoted
-from migrations.runner import Wish
+from migrations.runner import Runner, Wish
 from worker.cli import build_cli
 
 REASON = "the index is missing and orders are lost"
@@ -186,14 +186,21 @@ def test_a_dry_run_is_refused_as_the_run_would_be(pair: Pair) -> None:
     assert pair.production.admin.compliance.list_collection_names() in ([], ["system.users"])
 
 
-def test_production_without_a_key_says_so_and_goes_on(pair: Pair) -> None:
-    lines: list[str] = []
-    gate = promotion.Gate(is_production=True)
-    gate.check(pair.production.admin, pair.production.runner().revisions, is_emergency=False, report=lines.append)
-    gate.check(pair.production.admin, (), is_emergency=False, report=lines.append)
+def test_production_runs_nothing_until_somebody_says_whose_records_count(pair: Pair) -> None:
+    def production(keys: str, **changes: Any) -> Runner:
+        changed = {"environment": "production", "staging_keys": keys}
+        gate = build_gate(pair.production.settings.model_copy(update=changed))
+        return pair.production.runner(gate=gate, **changes)
 
-    (line,) = lines
-    assert line.startswith("warning: no COMPLIANCE_STAGING_KEYS")
+    for dry_run in (True, False):
+        with pytest.raises(ConfigurationError, match=r"set COMPLIANCE_STAGING_KEYS to the key .* or to `none`"):
+            production("").up(dry_run=dry_run)
+
+    lines: list[str] = []
+    done = production("none", report=lines.append).up("000")
+
+    assert [one.number for one in done] == [0]
+    assert lines[0].startswith("warning: COMPLIANCE_STAGING_KEYS is none")
 
 
 def test_the_job_may_be_an_emergency_and_tells_the_person_on_call(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,19 +166,24 @@ def migrate_command(deployment: Deployment, home: Path, *arguments: str, **envir
 
 
 def test_the_command_applies_shows_and_undoes(empty: Deployment, tmp_path: Path) -> None:
-    dry = migrate_command(empty, tmp_path, "--env=production", "--dry-run")
+    refused = migrate_command(empty, tmp_path, "--env=production")
+    assert (refused[0], snapshot(empty.admin.app)) == (78, {})
+    assert "COMPLIANCE_STAGING_KEYS" in refused[2]
+
+    alone = {"COMPLIANCE_STAGING_KEYS": "none"}  # there is no staging
+    dry = migrate_command(empty, tmp_path, "--env=production", "--dry-run", **alone)
     assert (dry[0], dry[1].splitlines()[-1]) == (0, f"{len(NAMES)} to run")
     assert '{"create": "users", "validator": {"$jsonSchema": ' in dry[1]
     assert snapshot(empty.admin.app) == {}
 
-    first = migrate_command(empty, tmp_path, "--env=production")
+    first = migrate_command(empty, tmp_path, "--env=production", **alone)
     assert (first[0], first[1]) == (0, f"{len(NAMES)} applied\n")
     assert "create collection users" in first[2]
 
-    again = migrate_command(empty, tmp_path, "--env=production")
+    again = migrate_command(empty, tmp_path, "--env=production", **alone)
     assert again == (0, "nothing to do\n", "")
 
-    down = migrate_command(empty, tmp_path, "--env=production", "--down", "--to=003")
+    down = migrate_command(empty, tmp_path, "--env=production", "--down", "--to=003", **alone)
     assert (down[0], down[1]) == (0, f"{len(NAMES) - 4} reverted\n")
 
 
