@@ -28,7 +28,7 @@ Update = Document | list[Document]
 Cost = Mapping[str, int]
 FREE: Cost = {}
 ERROR_BUDGET = 100
-GROWTH = 10
+GROWTH = 40
 Transact = Callable[[Transaction], object]
 Opaque = Callable[[Db], object]
 
@@ -51,7 +51,7 @@ class Context:
             one goes on. Empty outside of scripts: then the checkpoint of one that died stays.
         journal: What this passage through the script has carried out already.
         batch_docs: How many documents the first batch of a step looks at.
-        most_docs: How many one may grow to; None for ten times the first.
+        most_docs: How many one may grow to; None for forty times the first.
         drop_data: Whether collections that hold documents may be dropped on the way down.
         throttle: What holds batches back; None for nothing.
         retries: Whether documents that were set aside are tried again; all other steps are passed by.

@@ -21,7 +21,7 @@ from migrations.ops.faults import BatchTooBig, DocumentRefused, refusals
 from migrations.ops.keyset import between, next_place
 from migrations.progress import Progress
 from migrations.step import Step
-from migrations.throttle.canary import watched
+from migrations.throttle.canary import IDLE_WRITES, watched
 from migrations.throttle.decide import Pace
 
 if TYPE_CHECKING:
@@ -276,9 +276,10 @@ class Walk:
         if throttle is None or self.place.get("of", 0) <= self.ctx.largest_batch:
             yield
             return
-        with watched(self.ctx.databases, throttle.clock) as throttle.canary:
+        with watched(self.ctx.databases, throttle.clock) as canary:
+            throttle.canary, throttle.crowd.ours = canary, throttle.crowd.ours + IDLE_WRITES
             yield
-        throttle.canary = None
+        throttle.canary, throttle.crowd.ours = None, throttle.crowd.ours + canary.written
 
     def _halve(self) -> None:
         self.size = max(1, self.size // 2)

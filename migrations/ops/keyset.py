@@ -1,18 +1,22 @@
 """Walk a collection in the order of ``_id``, page by page, whatever BSON types its ids have; reads only.
 
 A filter ``{_id: {$gt: last}}`` stays within the type of *last*: on ids of many types it ends early and looks complete.
-``$expr`` compares across types in the order of an index, and the server still seeks to the place.
+``$expr`` compares across types in the order of an index, and the server still seeks to the place; it also computes both
+comparisons for each document, which a range within one type spares.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 
 from compliance.mongo import Document, Session, driver_errors
 
 BY_ID = [("_id", ASCENDING)]
+WHOLE_TYPES = (ObjectId, str, int, datetime)  # of which a range holds nothing else, and every value has its place
 
 
 def behind(last: Any) -> Document:
@@ -22,8 +26,14 @@ def behind(last: Any) -> Document:
 
 def between(place: Mapping[str, Any], end: Mapping[str, Any]) -> Document:
     """Return the filter of every document behind *place*, up to and with *end*; each is ``{"last": id}``."""
+    if "last" in place and _are_of_one_type(place["last"], end["last"]):
+        return {"_id": {"$gt": place["last"], "$lte": end["last"]}}
     upto = {"$expr": {"$lte": ["$_id", {"$literal": end["last"]}]}}
     return {"$and": [behind(place["last"]), upto]} if "last" in place else upto
+
+
+def _are_of_one_type(first: Any, last: Any) -> bool:
+    return any(type(first) is kind and type(last) is kind for kind in WHOLE_TYPES)
 
 
 def next_place(collection: Collection[Document], place: Mapping[str, Any], *, limit: int) -> dict[str, Any]:

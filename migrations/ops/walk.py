@@ -5,6 +5,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pymongo.collection import Collection
+
 from compliance.errors import StepFailed, StepRefused
 from compliance.mongo import Document, Session, driver_errors
 from migrations.command import ID_INDEX, send, update_many
@@ -16,6 +18,7 @@ from migrations.step import Kind, Step
 if TYPE_CHECKING:
     from migrations.context import Context, Update
 
+COUNTED, SAMPLE = 100_000, 1000  # documents
 NONE: Document = {"_id": {"$in": []}}
 
 
@@ -65,8 +68,8 @@ def begin(ctx: "Context", op: str, *, keep_before: timedelta | None = None, **ar
         ctx.report(f"{op} {'' if is_counted else 'at most '}{pending} documents of {collection}")
         return step
     with driver_errors():
-        pending = ctx.databases.app[collection].count_documents(where)
-    ctx.report(f"{op} {pending} documents of {collection}")
+        pending, is_exact = estimate(ctx.databases.app[collection], where)
+    ctx.report(f"{op} {'' if is_exact else 'about '}{pending} documents of {collection}")
     return replace(step, place={"of": pending, **step.place})
 
 
@@ -80,6 +83,18 @@ def sketch_update(ctx: "Context", collection: str, batch: Document, *, update: "
     """Record what updates the documents of a batch; return what one of them takes in the oplog, in bytes."""
     ctx.sketch.add(update_many(collection, batch, update, hint=ID_INDEX), hiding=hiding)
     return update_bytes(ctx, collection, update)
+
+
+def estimate(documents: Collection[Document], where: Document) -> tuple[int, bool]:
+    """Return how many documents match *where*, and whether they were counted: of a large collection a sample says it.
+
+    A count reads every document, which of a large collection takes as long as several of its batches.
+    """
+    size = documents.estimated_document_count()
+    if size <= COUNTED:
+        return documents.count_documents(where), True
+    sampled = documents.aggregate([{"$sample": {"size": SAMPLE}}, {"$match": where}, {"$count": "found"}])
+    return sum(size * one["found"] // SAMPLE for one in sampled), False
 
 
 def require_update(ctx: "Context", collection: str, update: "Update") -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from migrations.throttle.factor import Factor, Moment
 from migrations.throttle.size import next_size
 
+GENTLE_SECONDS = 0.05  # beside others: as long waits who writes to a document of the batch
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -54,5 +56,6 @@ def decide(readings: Mapping[str, Any], factors: Mapping[str, Factor], moment: M
         return Pause(reasons=reasons)
     if pace.took is None:
         return Go(batch=min(pace.size, pace.most))
-    target = timedelta(seconds=moment.control.batch_seconds)
+    longest = moment.control.batch_seconds
+    target = timedelta(seconds=longest if moment.is_alone else min(longest, GENTLE_SECONDS))
     return Go(batch=next_size(pace.size, took=pace.took, target=target, most=pace.most))

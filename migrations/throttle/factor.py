@@ -17,11 +17,13 @@ class Moment:
     Attributes:
         now: In UTC.
         canary: How many times slower small writes are than before the step began; None while that is not known.
+        is_alone: Whether nobody else works on the servers, or the step is too short to matter to them.
     """
 
     control: Control
     now: datetime
     canary: float | None = None
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

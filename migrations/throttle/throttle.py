@@ -13,6 +13,7 @@ from compliance.errors import StoreUnavailable
 from compliance.mongo import Databases, translate
 from migrations.throttle.canary import Canary
 from migrations.throttle.control import read_control
+from migrations.throttle.crowd import PER_BATCH, Crowd, count_operations
 from migrations.throttle.decide import Go, Pace, decide
 from migrations.throttle.factor import Factor, Moment
 from migrations.throttle.factors import FACTORS
@@ -29,6 +30,7 @@ class Throttle:
 
     Attributes:
         canary: Where small writes are measured, too.
+        crowd: What others do meanwhile.
         reasons: Why the step waits now; empty while it works.
         told: What was last told of this wait.
         told_at: When each reason, without its numbers, was last told.
@@ -40,6 +42,7 @@ class Throttle:
     clock: Clock
     factors: Mapping[str, Factor] = field(default_factory=lambda: FACTORS)
     canary: Canary | None = None
+    crowd: Crowd = field(default_factory=Crowd)
     reasons: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     told_at: dict[str, datetime] = field(default_factory=dict)
@@ -58,13 +61,17 @@ class Throttle:
             told: Told the reasons when there is another one, and every few seconds where numbers in them change.
         """
         written = self.canary.written if self.canary is not None else 0
+        self.crowd.ours += PER_BATCH
         while True:
+            readings = self._readings()
             moment = Moment(
                 control=read_control(self.databases),
                 now=self.clock.now(),
                 canary=self.canary.slower if self.canary is not None else None,
+                is_alone=self.canary is None or self.crowd.is_empty,
             )
-            found = decide(self._readings(), self.factors, moment, pace)
+            self.crowd.ours += 1
+            found = decide(readings, self.factors, moment, pace)
             if isinstance(found, Go):
                 self.reasons = self.told = ()
                 return found.batch
@@ -74,6 +81,16 @@ class Throttle:
             wait(RECHECK)
             if self.canary is not None:
                 self.canary.rest(written)
+
+    def _look_around(self, now: datetime) -> None:
+        written = self.canary.written if self.canary is not None else 0
+        try:
+            total = count_operations(self.databases)
+        except PyMongoError as error:
+            _ride_through(error)  # else this user may not look: then others are there
+        else:
+            self.crowd.look(total - written, now=now)
+            self.crowd.ours += 1  # the tokens of the watcher, which a factor reads
 
     def _is_news(self, reasons: tuple[str, ...], now: datetime) -> bool:
         """Whether to tell *reasons* now: who looks wants to know, and each time costs a commit."""
@@ -89,6 +106,7 @@ class Throttle:
         now = self.clock.now()
         if self.seen_at is not None and not self.reasons and now - self.seen_at < FRESH:
             return self.seen
+        self._look_around(now)
         readings = {}
         for name, factor in self.factors.items():
             if name in self.blind:
@@ -96,8 +114,13 @@ class Throttle:
             try:
                 readings[name] = factor.read(self.databases)
             except PyMongoError as error:
-                if isinstance(translate(error), StoreUnavailable):
-                    raise translate(error) from None
+                _ride_through(error)
                 self.blind.add(name)
         self.seen, self.seen_at = readings, now
         return readings
+
+
+def _ride_through(error: PyMongoError) -> None:
+    """Raise what passes by itself, for the step to wait and look again."""
+    if isinstance(translate(error), StoreUnavailable):
+        raise translate(error) from None

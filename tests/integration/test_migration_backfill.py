@@ -15,7 +15,8 @@ import compliance.mongo
 from compliance.errors import ExitCode, StepFailed
 from compliance.mongo import Document
 from migrations.migrate import main
-from migrations.ops import batches
+from migrations.ops import batches, walk
+from migrations.ops.walk import estimate
 from migrations.runner import Runner
 
 EVERY_TYPE: tuple[Any, ...] = (
@@ -270,6 +271,21 @@ def test_an_unknown_commit_is_committed_again_and_its_changes_are_not_made_again
 
     assert lost
     assert [document["n"] for document in things(empty)] == [1] * 30
+
+
+def test_of_a_large_collection_a_sample_says_how_many_documents_there_are(
+    empty: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = empty.admin.app["things"]
+    documents.insert_many([{"n": number % 4} for number in range(1000)])
+
+    assert estimate(documents, {"n": 0}) == (250, True)
+    monkeypatch.setattr(walk, "COUNTED", 999)
+    monkeypatch.setattr(walk, "SAMPLE", 400)
+    found, is_exact = estimate(documents, {"n": 0})
+    assert not is_exact
+    assert 150 < found < 350
+    assert estimate(documents, {"n": 9}) == (0, False)
 
 
 def test_a_dry_run_counts_and_writes_nothing(empty: Deployment, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pymongo.collection import Collection
 
 from compliance.mongo import Document
-from migrations.ops.keyset import behind, page
+from migrations.ops.keyset import behind, between, page
 
 EVERY_TYPE: dict[str, Any] = {
     "minKey": MinKey(),
@@ -117,3 +117,24 @@ def test_a_page_seeks_in_the_index_whatever_the_type_of_the_last_id(empty: Deplo
     assert "IXSCAN" in text
     assert "[MinKey, MaxKey]" not in text or isinstance(last, MinKey)
     assert "SORT" not in text.replace("sortPattern", "")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "is_plain"),
+    [
+        (1, 2, True),
+        ("a", "b", True),
+        (ObjectId(), ObjectId(), True),
+        (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC), True),
+        (1, "a", False),
+        (1, 2.5, False),
+        (1.5, 2.5, False),  # not a number is one of them
+        (False, True, False),
+        (None, MinKey(), False),
+    ],
+)
+def test_a_range_within_one_type_is_a_plain_one(first: Any, last: Any, is_plain: bool) -> None:  # noqa: FBT001
+    found = between({"last": first}, {"last": last})
+
+    assert (found == {"_id": {"$gt": first, "$lte": last}}) is is_plain
+    assert "$expr" in str(between({}, {"last": last}))

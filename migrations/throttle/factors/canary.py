@@ -1,4 +1,7 @@
-"""How much slower small writes are than before the step began; measured by ``migrations.throttle.canary``."""
+"""How much slower small writes are than before the step began; measured by ``migrations.throttle.canary``.
+
+Where nobody else works on the servers, nobody waits for them.
+"""
 
 from migrations.throttle.factor import FACTORS, Factor, Moment
 
@@ -7,7 +10,7 @@ MOST = 2.0
 
 def judge(_: object, moment: Moment) -> str | None:
     """Wait while writes of others would take more than twice as long."""
-    slower = moment.canary
+    slower = None if moment.is_alone else moment.canary
     return f"small writes take {slower:.1f} times as long (at most {MOST:g})" if slower and slower > MOST else None
 
 

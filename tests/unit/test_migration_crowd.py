@@ -1,0 +1,63 @@
+"""Whether anybody else works on the servers, by what they count."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from migrations.throttle.control import Control
+from migrations.throttle.crowd import LEAST, QUIET, Crowd
+from migrations.throttle.decide import GENTLE_SECONDS, Go, Pace, decide
+from migrations.throttle.factor import Moment
+from migrations.throttle.factors import FACTORS
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def test_nothing_is_known_before_a_second_has_passed() -> None:
+    crowd = Crowd()
+
+    crowd.look(1000, now=NOON)
+    assert (crowd.rate, crowd.is_empty) == (None, False)
+    crowd.look(1000, now=NOON + LEAST - timedelta(milliseconds=1))
+    assert crowd.rate is None
+    crowd.look(1000, now=NOON + LEAST)
+    assert (crowd.rate, crowd.is_empty) == (0.0, True)
+
+
+@pytest.mark.parametrize(("others", "is_empty"), [(0, True), (2 * QUIET, True), (2 * QUIET + 1, False)])
+def test_operations_of_ours_are_not_those_of_others(others: int, is_empty: bool) -> None:  # noqa: FBT001
+    crowd = Crowd(ours=50)
+    crowd.look(1050, now=NOON)
+    crowd.ours += 700
+
+    crowd.look(1750 + int(others), now=NOON + timedelta(seconds=2))
+
+    assert crowd.rate == others / 2
+    assert crowd.is_empty is is_empty
+
+
+def test_a_server_that_counts_anew_says_nothing_for_a_second() -> None:
+    crowd = Crowd()
+    crowd.look(1000, now=NOON)
+    crowd.look(1000, now=NOON + LEAST)
+
+    crowd.look(3, now=NOON + 2 * LEAST)
+    assert not crowd.is_empty
+    crowd.look(3, now=NOON + 3 * LEAST)
+    assert crowd.is_empty
+
+
+def test_beside_others_batches_are_shorter_and_slow_writes_count() -> None:
+    pace = Pace(size=1000, took=timedelta(seconds=GENTLE_SECONDS), most=10_000)
+    beside, alone = (Moment(control=Control(), now=NOON, canary=9.0, is_alone=is_alone) for is_alone in (False, True))
+
+    assert decide({}, {}, beside, pace) == Go(batch=1000)
+    assert decide({}, {}, alone, pace) == Go(batch=2000)
+    assert FACTORS["canary"].judge(None, beside) is not None
+    assert FACTORS["canary"].judge(None, alone) is None
+
+
+def test_a_person_may_make_batches_shorter_still() -> None:
+    pace = Pace(size=1000, took=timedelta(seconds=0.02), most=10_000)
+
+    assert decide({}, {}, Moment(control=Control(batch_seconds=0.02), now=NOON), pace) == Go(batch=1000)
