@@ -4,20 +4,19 @@ import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from deployment import Deployment, Stack, provision_database
+from disturbed import BEFORE, WITHIN, Disturbance, DisturbedDatabases
 from every import sampled
 from migrated import names, write_scripts
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from waiting import wait_until
 
-from compliance.mongo import Databases, Session
 from worker.embedded import open_stack
 
 pytestmark = pytest.mark.timeout(300)
@@ -25,8 +24,6 @@ pytestmark = pytest.mark.timeout(300)
 DOCUMENTS = 24
 COMMITS = [6, *range(1, 6), *range(7, 19)]  # the third batch, then all others
 LINES = ["create index", "verify things", "gate there", "change the validator"]
-BEFORE, WITHIN = "before", "within"
-T = TypeVar("T")
 SCRIPTS = {
     "v001_data_count.py": '''
         """Count."""
@@ -75,48 +72,6 @@ def three(stack: Stack, tmp_path: Path) -> Iterator[Deployment]:
         deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
         deployment.admin.app["things"].insert_many([{"_id": n, "n": 0, "other": 0} for n in range(DOCUMENTS)])
         yield deployment.with_settings(migrations=write_scripts(tmp_path / "scripts", SCRIPTS), batch_docs=4)
-
-
-@dataclass
-class Disturbance:
-    """Makes the primary step down once."""
-
-    deployment: Deployment
-    is_over: bool = field(default=False, init=False)
-
-    def step_down(self) -> None:
-        """Return while there is no primary yet, for whoever goes on to find none."""
-        self.is_over = True
-        with suppress(AutoReconnect):
-            self.deployment.admin.client.admin.command("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1, force=True)
-
-
-class DisturbedDatabases(Databases):
-    """Databases whose n-th transaction meets a disturbance: before it begins, or between its effect and its commit."""
-
-    def __init__(self, databases: Databases, disturbance: Disturbance, *, at: int, moment: str) -> None:
-        super().__init__(databases.client, databases.name, databases.participant)
-        for name, value in (("disturbance", disturbance), ("calls", Counter()), ("at", at), ("moment", moment)):
-            object.__setattr__(self, name, value)
-
-    disturbance: Disturbance
-    calls: Counter[str]
-    at: int
-    moment: str
-
-    def transact(self, work: Callable[[Session], T]) -> T:
-        self.calls["all"] += 1
-        is_here = self.calls["all"] == self.at
-        if is_here and self.moment == BEFORE:
-            self.disturbance.step_down()
-
-        def disturbed(session: Session) -> T:
-            found = work(session)
-            if is_here and self.moment == WITHIN and not self.disturbance.is_over:
-                self.disturbance.step_down()
-            return found
-
-        return super().transact(disturbed)
 
 
 @contextmanager
