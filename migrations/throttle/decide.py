@@ -11,7 +11,8 @@ from typing import Any
 from migrations.throttle.factor import Factor, Moment
 from migrations.throttle.size import next_size
 
-GENTLE_SECONDS = 0.05  # beside others: as long waits who writes to a document of the batch
+GENTLE_SECONDS = 0.025  # beside others: as long waits who writes to a document of the batch
+LONGEST_REST = timedelta(seconds=1)  # beside others a step rests after a batch for as long as that took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Go:
-    """Look at so many documents in the next batch."""
+    """Look at so many documents in the next batch, after a rest."""
 
     batch: int
+    rest: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,4 +60,5 @@ def decide(readings: Mapping[str, Any], factors: Mapping[str, Factor], moment: M
         return Go(batch=min(pace.size, pace.most))
     longest = moment.control.batch_seconds
     target = timedelta(seconds=longest if moment.is_alone else min(longest, GENTLE_SECONDS))
-    return Go(batch=next_size(pace.size, took=pace.took, target=target, most=pace.most))
+    rest = timedelta() if moment.is_alone else min(pace.took, LONGEST_REST)
+    return Go(batch=next_size(pace.size, took=pace.took, target=target, most=pace.most), rest=rest)

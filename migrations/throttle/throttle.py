@@ -74,6 +74,8 @@ class Throttle:
             found = decide(readings, self.factors, moment, pace)
             if isinstance(found, Go):
                 self.reasons = self.told = ()
+                if found.rest:
+                    wait(found.rest)
                 return found.batch
             if self._is_news(found.reasons, moment.now):
                 told(found.reasons)

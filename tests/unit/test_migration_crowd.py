@@ -47,11 +47,12 @@ def test_a_server_that_counts_anew_says_nothing_for_a_second() -> None:
     assert crowd.is_empty
 
 
-def test_beside_others_batches_are_shorter_and_slow_writes_count() -> None:
-    pace = Pace(size=1000, took=timedelta(seconds=GENTLE_SECONDS), most=10_000)
+def test_beside_others_batches_are_shorter_and_rest_and_slow_writes_count() -> None:
+    took = timedelta(seconds=GENTLE_SECONDS)
+    pace = Pace(size=1000, took=took, most=10_000)
     beside, alone = (Moment(control=Control(), now=NOON, canary=9.0, is_alone=is_alone) for is_alone in (False, True))
 
-    assert decide({}, {}, beside, pace) == Go(batch=1000)
+    assert decide({}, {}, beside, pace) == Go(batch=1000, rest=took)
     assert decide({}, {}, alone, pace) == Go(batch=2000)
     assert FACTORS["canary"].judge(None, beside) is not None
     assert FACTORS["canary"].judge(None, alone) is None
@@ -59,5 +60,12 @@ def test_beside_others_batches_are_shorter_and_slow_writes_count() -> None:
 
 def test_a_person_may_make_batches_shorter_still() -> None:
     pace = Pace(size=1000, took=timedelta(seconds=0.02), most=10_000)
+    found = decide({}, {}, Moment(control=Control(batch_seconds=0.02), now=NOON), pace)
 
-    assert decide({}, {}, Moment(control=Control(batch_seconds=0.02), now=NOON), pace) == Go(batch=1000)
+    assert found == Go(batch=1000, rest=timedelta(seconds=0.02))
+
+
+def test_after_a_batch_that_took_long_a_second_of_rest_is_enough() -> None:
+    pace = Pace(size=1000, took=timedelta(seconds=9), most=10_000)
+
+    assert decide({}, {}, Moment(control=Control(), now=NOON), pace) == Go(batch=500, rest=timedelta(seconds=1))

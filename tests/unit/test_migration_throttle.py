@@ -21,7 +21,7 @@ PACE = Pace(size=100, took=timedelta(seconds=0.25), most=1000)
 
 
 def moment(canary: float | None = None, **control: Any) -> Moment:
-    return Moment(control=Control(**control), now=NOON, canary=canary)
+    return Moment(control=Control(**control), now=NOON, canary=canary, is_alone=canary is None)
 
 
 def at(hour: int, minute: int = 0) -> datetime:
