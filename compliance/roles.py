@@ -23,6 +23,7 @@ OUTBOX = "outbox"
 APPROVALS = "migration_approvals"
 PROMOTIONS = "migration_promotions"
 PRE_IMAGES = "compliance_pre_images"  # with the application's data: nobody reads it who may not read that
+REHEARSAL = "_rehearsal"  # what the name of a copy of the application database ends with
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
     {
@@ -83,7 +84,7 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
         case Role.WORKER:
             return _worker(app, audit, own, grants)
         case Role.MIGRATOR:
-            return _migrator(app, audit, own)
+            return [*_migrator(app, audit, own), *_rehearsal(f"{app}{REHEARSAL}")]
         case Role.SEALER:
             return [
                 _allow(app, "", "find", "changeStream"),
@@ -140,6 +141,18 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         _allow("local", "oplog.rs", "collStats"),  # how large it is, nothing of what is in it
         # How far an index build is, and how busy the servers are.
         {"resource": {"cluster": True}, "actions": ["inprog", "replSetGetStatus", "serverStatus"]},
+    ]
+
+
+def _rehearsal(clone: str) -> list[Privilege]:
+    """Everything that scripts may do, and to fill and to drop the copy: on its three databases and no others."""
+    ddl = ("createCollection", "createIndex", "dropIndex", "collMod", "dropCollection", "dropDatabase")
+    writes = ("insert", "update", "remove", "bypassDocumentValidation")
+    reads = ("listCollections", "indexStats", *READ)
+    return [
+        _allow(clone, "", "convertToCapped", *writes, *ddl, *reads),  # to create a capped one takes that right
+        _allow(f"{clone}_audit", "", "insert", "createCollection", "createIndex", "dropDatabase", *reads),
+        _allow(f"{clone}_compliance", "", *writes, *ddl, *reads),
     ]
 
 

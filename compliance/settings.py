@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from compliance.errors import ConfigurationError
 from compliance.misspelt import find_misspelt
-from compliance.roles import Role
+from compliance.roles import REHEARSAL, Role
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 PACKAGE = Path(__file__).parent
@@ -35,7 +35,15 @@ DATA_MAP = PACKAGE / "datamap" / "reference.yaml"
 SCHEDULES = PACKAGE.parent / "worker" / "schedules.yaml"
 
 DATABASE_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,47}$"
-DatabaseName = Annotated[str, StringConstraints(pattern=DATABASE_NAME)]
+
+
+def _refuse_rehearsal(name: str) -> str:
+    if name.endswith(REHEARSAL):
+        raise ValueError(f"a name that ends with {REHEARSAL} is that of a copy, which rehearsals drop")
+    return name
+
+
+DatabaseName = Annotated[str, StringConstraints(pattern=DATABASE_NAME), AfterValidator(_refuse_rehearsal)]
 MONGODB = r"^mongodb(\+srv)?://.+"
 BROKER = r"^(redis|rediss|sentinel|amqp|amqps|memory)://.*"
 BROKER_EXAMPLE = "redis://:password@host:port/0"

@@ -142,6 +142,7 @@ def lease(
     clock: Clock,
     length: timedelta,
     should_stop: Callable[[], bool] = lambda: False,
+    lease_id: RequestId = LEASE_ID,
 ) -> Iterator[Run]:
     """Hold the migration lease for the block; every commit of the run compares its fence and asks *should_stop*.
 
@@ -149,14 +150,15 @@ def lease(
         LockHeld: When somebody else runs migrations; the message says who, and until when the lease lasts.
     """
     ledger = Ledger(databases, LEASE)
-    ledger.record(new_document(LEASE_ID, kind="migration.lease", payload={}, origin="migrations", now=clock.now()))
-    claim = ledger.claim(LEASE_ID, owner=owner, lease=length)
+    ledger.record(new_document(lease_id, kind="migration.lease", payload={}, origin="migrations", now=clock.now()))
+    claim = ledger.claim(lease_id, owner=owner, lease=length)
     if claim is None:
         with driver_errors():
-            held = (ledger.jobs.find_one({"_id": LEASE_ID}) or {}).get("lease") or {}
+            held = (ledger.jobs.find_one({"_id": lease_id}) or {}).get("lease") or {}
         until = held.get("until")
         when = f" until {until:%H:%M:%S} UTC, renewed while it works" if until else ""
-        raise LockHeld(f"migrations are run by {held.get('owner', 'another process')}{when}; try again when it is done")
+        work = "migrations are run" if lease_id == LEASE_ID else "a rehearsal is made"
+        raise LockHeld(f"{work} by {held.get('owner', 'another process')}{when}; try again when it is done")
     run = Run(
         claim=claim,
         ledger=ledger,

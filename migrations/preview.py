@@ -120,6 +120,7 @@ def _describe_step(step: PlannedStep) -> dict[str, Any]:
 
 def _describe_estimate(estimate: Estimate) -> dict[str, Any]:
     return {
+        "collection": estimate.collection,
         "documents": estimate.documents,
         "is_counted": estimate.is_counted,
         "collection_documents": estimate.collection_documents,

@@ -83,6 +83,7 @@ class Runner:
         should_stop: Asked before every step; a run that stops goes on where it stood at the next ``up``.
         admission: Which scripts may go up.
         gate: Which scripts staging must have vouched for.
+        is_rehearsal: Whether these databases are a copy, for which no roles are made.
         follow: Told which script runs and how far it is; None where lines for people say it.
     """
 
@@ -98,6 +99,7 @@ class Runner:
     should_stop: Callable[[], bool] = lambda: False
     admission: Admission = EVERYTHING
     gate: Gate = ANYTHING
+    is_rehearsal: bool = False
     follow: Follow | None = None
 
     @property
@@ -140,7 +142,7 @@ class Runner:
         done: dict[str, Revision] = {}  # by every attempt
 
         def attempt() -> None:
-            for line in require_provisioned(self.databases, self.grants):
+            for line in () if self.is_rehearsal else require_provisioned(self.databases, self.grants):
                 self.report(f"created or corrected {line}")
             if not pending:
                 return
@@ -181,6 +183,19 @@ class Runner:
 
         persist(attempt, clock=self.clock, report=self.report)
         return tuple(done.values())
+
+    def undo(self, revision: Revision) -> None:
+        """Undo one revision, which was applied last, with the documents of collections that it created.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+        """
+
+        def attempt() -> None:
+            with self._lease() as run:
+                self._run(Plan(direction=Direction.DOWN, revisions=(revision,)), run, drop_data=True)
+
+        persist(attempt, clock=self.clock, report=self.report)
 
     def accept(self, name: str, *, reason: str) -> str:
         """Let the applied script *name* count as what the folder holds now; return what was accepted.

@@ -22,6 +22,7 @@ class Estimate:
     """What a step would cost, as far as that is known before it runs.
 
     Attributes:
+        collection: What it goes through.
         documents: How many would be changed, or looked at where nothing is.
         is_counted: Whether they were counted; else they are the number that the collection has in its metadata.
         collection_documents: How many the collection has, by its metadata.
@@ -34,6 +35,7 @@ class Estimate:
         oplog_bytes: How much would be written to the oplog; None where nothing is, or where that is not known.
     """
 
+    collection: str
     documents: int
     is_counted: bool
     collection_documents: int

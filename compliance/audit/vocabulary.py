@@ -34,6 +34,7 @@ _OURS = {
     "migration.approved": "a person opened a gate for the script that waits at it",
     "migration.throttled": "a person changed how fast migrations may go",
     "migration.allowed_late": "a person let a script run after one that depends on it",
+    "migration.rehearsed": "pending scripts were tried on a copy of the database, which was dropped; with the result",
     "migration.lint_allowed": "the comments of a script that begins allow what rules forbid; with codes and counts",
     "migration.attested": "a record was made of what is applied and verified here, for another environment to believe",
     "migration.promoted": "a record of staging lets a script run here",

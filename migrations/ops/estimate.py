@@ -62,6 +62,7 @@ def estimate_walk(
     found = measured_rate(ctx.databases)
     rate = found or ASSUMED_RATE
     return Estimate(
+        collection=collection,
         documents=documents,
         is_counted=is_counted,
         collection_documents=all_of_them,
@@ -89,6 +90,7 @@ def estimate_look(ctx: "Context", collection: str, where: Document) -> Estimate:
     documents, is_counted = count_within(ctx, collection, where)
     all_of_them = _documents(ctx, collection)
     return Estimate(
+        collection=collection,
         documents=documents,
         is_counted=is_counted,
         collection_documents=all_of_them,
@@ -103,6 +105,7 @@ def estimate_build(ctx: "Context", collection: str) -> Estimate:
     """Return what it costs to build an index; none of it where the collection is empty."""
     documents = _documents(ctx, collection)
     return Estimate(
+        collection=collection,
         documents=documents,
         is_counted=False,
         collection_documents=documents,

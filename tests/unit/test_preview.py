@@ -14,6 +14,7 @@ from migrations.sketch import Estimate, Oplog, PlannedStep
 from migrations.step import Kind
 
 COST = Estimate(
+    collection="users",
     documents=30,
     is_counted=True,
     collection_documents=120,
@@ -131,6 +132,7 @@ def test_machines_get_everything() -> None:
                         "locks": [],
                         "notes": [],
                         "estimate": {
+                            "collection": "users",
                             "documents": 30,
                             "is_counted": True,
                             "collection_documents": 120,

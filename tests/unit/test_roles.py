@@ -148,6 +148,23 @@ def test_rights_on_our_own_database_are_rights_on_collections_that_exist(role: R
     assert named <= {"", *OWN}
 
 
+COPIES = {"app_rehearsal", "app_rehearsal_audit", "app_rehearsal_compliance"}
+
+
+def test_only_the_migrator_drops_databases_and_only_copies() -> None:
+    dropping = {
+        (role, found["resource"].get("db"))
+        for role in Role
+        for found in granted(role)
+        if "dropDatabase" in found["actions"]
+    }
+
+    assert dropping == {(Role.MIGRATOR, name) for name in COPIES}
+    assert not {"update", "remove", "collMod", "dropCollection"} & actions_on(
+        Role.MIGRATOR, "app_rehearsal_audit", AUDIT_LOG
+    )
+
+
 LOOKS_AT_THE_OPLOG = (Role.SEALER, Role.MIGRATOR)
 
 
@@ -161,7 +178,10 @@ def test_the_migrator_sees_how_large_the_oplog_is_and_nothing_in_it() -> None:
 def test_every_right_names_its_database(role: Role) -> None:
     names = {found["resource"].get("db") for found in granted(role) if found["resource"] != {"cluster": True}}
 
-    assert names <= {"app", "app_audit", "app_compliance", "admin", *(["local"] if role in LOOKS_AT_THE_OPLOG else [])}
+    known = {"app", "app_audit", "app_compliance", "admin"}
+    assert names <= known | ({"local"} if role in LOOKS_AT_THE_OPLOG else set()) | (
+        COPIES if role is Role.MIGRATOR else set()
+    )
     assert yaml.safe_load(yaml.safe_dump(granted(role))) == granted(role)
 
 

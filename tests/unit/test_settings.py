@@ -346,3 +346,8 @@ def test_a_retention_period_of_the_audit_log_that_makes_no_sense_is_refused(days
     assert load_settings({}, secrets_directory=nowhere).audit_retention_days == 365
     with pytest.raises(ConfigurationError, match="COMPLIANCE_AUDIT_RETENTION_DAYS: "):
         load_settings({"COMPLIANCE_AUDIT_RETENTION_DAYS": days}, secrets_directory=nowhere)
+
+
+def test_the_name_of_a_copy_is_no_name_of_an_application_database(nowhere: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"MONGODB_DATABASE: .*which rehearsals drop"):
+        load_settings({"MONGODB_DATABASE": "shop_rehearsal"}, secrets_directory=nowhere)

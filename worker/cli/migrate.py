@@ -17,6 +17,7 @@ from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
 from worker.cli.migrate_plan import plan, show_preview
 from worker.cli.migrate_promote import attest, promote
+from worker.cli.migrate_rehearse import rehearse_
 from worker.cli.migrate_throttle import throttle
 from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
 
@@ -24,6 +25,7 @@ app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Exampl
 app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
 app.command(epilog="Example: compliance migrate retry")(retry)
 app.command(epilog="Example: compliance migrate plan --to 004")(plan)
+app.command("rehearse", epilog="Example: compliance migrate rehearse --documents 5000")(rehearse_)
 app.command(epilog="Example: compliance migrate throttle --max-lag 5")(throttle)
 app.command(epilog="Example: compliance migrate attest --out staging.note")(attest)
 app.command(epilog="Example: compliance migrate promote staging.note")(promote)
