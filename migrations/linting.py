@@ -1,7 +1,7 @@
 """Read what the rules look at: the folder, what git says of it, and the live database."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -10,7 +10,9 @@ from compliance.errors import ConfigurationError, InvalidPayload
 from compliance.mongo import Db, driver_errors
 from migrations.discovery import IGNORED
 from migrations.governance import RULES, Catalogue, Script, parse_script
-from migrations.governance.catalogue import Collection, Index
+from migrations.governance.catalogue import Collection, Index, Sighting
+from migrations.preview import Preview
+from migrations.sketch import PlannedStep
 
 GIT_LIMIT_SECONDS = 30
 
@@ -71,11 +73,35 @@ def _git(git: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def read_catalogue(database: Db) -> Catalogue:
-    """Return what *database* holds; it reads metadata, no documents."""
+def read_catalogue(database: Db, *, steps: Mapping[str, Sequence[Sighting]] | None = None) -> Catalogue:
+    """Return what *database* holds, with the *steps* that a dry run saw; it reads metadata, no documents."""
     with driver_errors():
         listed = [info for info in database.list_collections() if not info["name"].startswith("system.")]
-        return Catalogue({info["name"]: _collection(database, info) for info in listed})
+        return Catalogue({info["name"]: _collection(database, info) for info in listed}, steps or {})
+
+
+def sightings(preview: Preview) -> Mapping[str, Sequence[Sighting]]:
+    """Return what a dry run saw of each script, by file."""
+    size = preview.oplog.size_bytes if preview.oplog else 0
+    return {
+        f"{script.revision.name}.py": tuple(_sighting(step, size) for step in script.steps)
+        for script in preview.scripts
+    }
+
+
+def _sighting(step: PlannedStep, oplog_bytes: int) -> Sighting:
+    cost = step.estimate
+    collection = cost.collection if cost else step.commands[0].collection if step.commands else ""
+    written = (cost.oplog_bytes or 0) if cost else 0
+    return Sighting(
+        line=step.line or 1,
+        collection=collection,
+        collection_documents=cost.collection_documents if cost else 0,
+        builds=any(command.name == "createIndexes" for command in step.commands),
+        violators=step.violators,
+        expiring=step.expiring,
+        oplog_share=written / oplog_bytes if oplog_bytes else 0.0,
+    )
 
 
 def _collection(database: Db, info: Mapping[str, Any]) -> Collection:

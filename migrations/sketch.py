@@ -70,6 +70,8 @@ class PlannedStep:
         commands: Everything it would send; of a step with batches, the first one.
         notes: What it says of what it finds.
         opaque: Why its commands cannot be known before it runs; empty where they are.
+        violators: How many documents break the validator that it makes strict, with no earlier step to mend them.
+        expiring: How many documents the server would delete at once.
         locks: What it holds back while it runs; empty for nothing.
     """
 
@@ -81,6 +83,8 @@ class PlannedStep:
     notes: list[str] = field(default_factory=list)
     opaque: str = ""
     estimate: Estimate | None = None
+    violators: int = 0
+    expiring: int = 0
     locks: list[str] = field(default_factory=list)
 
 

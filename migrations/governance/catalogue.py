@@ -1,6 +1,6 @@
-"""What a live database holds, as rules look at it."""
+"""What a live database holds, and what a dry run on it saw, as rules look at it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -32,8 +32,36 @@ class Collection:
     indexes: Mapping[str, Index] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One step of a script that is pending, as a dry run on the database saw it.
+
+    Attributes:
+        line: Of the script, where it is asked for.
+        collection: What it goes through; empty where it goes through none.
+        collection_documents: How many that holds.
+        builds: Whether it builds an index.
+        violators: How many documents break the validator that it makes strict, with no earlier step to mend them.
+        expiring: How many documents the server would delete at once.
+        oplog_share: How much of the oplog it writes; 0.0 where that is not known.
+    """
+
+    line: int = 1
+    collection: str = ""
+    collection_documents: int = 0
+    builds: bool = False
+    violators: int = 0
+    expiring: int = 0
+    oplog_share: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every collection of an application database, by name."""
+    """Every collection of an application database, by name.
+
+    Attributes:
+        steps: What a dry run saw of scripts that are pending, by file.
+    """
 
     collections: Mapping[str, Collection]
+    steps: Mapping[str, Sequence[Sighting]] = field(default_factory=dict)

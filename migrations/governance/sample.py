@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from migrations.governance.catalogue import Catalogue, Collection
+from migrations.governance.catalogue import Catalogue, Collection, Sighting
 
 STAYS = 'ctx.report("values stay as they are")'
 
@@ -24,6 +24,10 @@ class Sample:
     def on(self, collections: Mapping[str, Collection]) -> "Sample":
         """Return it for a database that holds *collections*."""
         return replace(self, catalogue=Catalogue(collections))
+
+    def seen(self, *steps: Sighting) -> "Sample":
+        """Return it for a database on which a dry run saw *steps* of it."""
+        return replace(self, catalogue=Catalogue({"albums": Collection()}, {self.file: steps}))
 
 
 def pre(up: str, down: str = STAYS, *, top: str = "", number: int = 10) -> Sample:

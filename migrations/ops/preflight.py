@@ -115,6 +115,8 @@ def report_expiring(ctx: "Context", collection: str, keys: Keys, options: Option
     old = {"$expr": {"$lt": [f"${field}", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}, field: {"$type": "date"}}
     with driver_errors():
         number = ctx.databases.app[collection].count_documents(old)
+    if ctx.is_dry_run:
+        ctx.sketch.step.expiring = number
     ctx.report(f"{number} documents of {collection} are older and are deleted within a minute of the build")
 
 

@@ -20,7 +20,7 @@ from compliance.errors import StepFailed
 from compliance.health.declared import DECLARED, collection_document
 from compliance.mongo import Document, Session, driver_errors
 from migrations.ops.ddl import alter
-from migrations.ops.observed import options_of
+from migrations.ops.observed import is_to_be_written, options_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def refuse_violators(ctx: "Context", name: str, validator: Document) -> None:
     if found is None:
         return
     if ctx.is_dry_run:
+        ctx.sketch.step.violators = 0 if is_to_be_written(ctx, name) else found.number
         ctx.report(f"documents of {name} that do not fit as they are: {found}")
         return
     raise StepFailed(f"the new validator of {name} refuses documents that are there: {found}; correct them first")

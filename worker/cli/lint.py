@@ -2,24 +2,30 @@
 
 import json as standard_json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from compliance.datamap.model import load_data_map
-from compliance.errors import ConfigurationError, ExitCode, MigrationError
+from compliance.errors import ComplianceError, ConfigurationError, ExitCode, MigrationError
 from compliance.roles import Role
+from migrations.admission import EVERYTHING
 from migrations.discovery import discover
 from migrations.governance import RULES, Violation
 from migrations.governance import lint as look
+from migrations.governance.catalogue import Sighting
 from migrations.governance.document import explain
 from migrations.governance.sarif import to_sarif
-from migrations.linting import changed_since, parse_off, read_catalogue, read_folder
-from migrations.migrate import UNSUMMED
+from migrations.linting import changed_since, parse_off, read_catalogue, read_folder, sightings
+from migrations.migrate import UNSUMMED, build_runner
+from migrations.promotion import ANYTHING
+from migrations.runner import unsaid
 from migrations.sums import check_sum
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
+from worker.services import Services
 
 
 def lint(
@@ -50,7 +56,7 @@ def lint(
     catalogue = None
     if live:
         with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
-            catalogue = read_catalogue(services.databases.app)
+            catalogue = read_catalogue(services.databases.app, steps=_dry_run(services))
     found = look(
         scripts,
         data_map=load_data_map(settings.data_map),
@@ -62,6 +68,17 @@ def lint(
         _write_sarif(sarif, found, settings.migrations)
     count = sum(files is None or script.file in files for script in scripts)
     _show(found, count, as_json=json)
+
+
+def _dry_run(services: Services) -> Mapping[str, Sequence[Sighting]]:
+    """Return what a dry run of what is pending sees, by file; nothing where it ends early, which is said."""
+    try:
+        runner = build_runner(services.settings, services.databases, actor="cli", report=unsaid)
+        lenient = replace(runner, admission=EVERYTHING, gate=ANYTHING)  # the rules are asked here
+        return sightings(lenient.preview())
+    except ComplianceError as error:
+        sys.stderr.write(f"the dry run ends early, and no rule is asked about it: {error}\n")
+        return {}
 
 
 def _compare_with_sum(folder: Path) -> None:
