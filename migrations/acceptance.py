@@ -106,7 +106,7 @@ def _record(trace: Trace, now: Revision | None, *, reason: str, history: History
         event: Document = {"revision": trace.name, "event": REPAIRED, "fault": fault, "reason": reason, **sums}
         if now:
             event["source"] = history.keep(now, session=session)
-        history.add({**event, "by": actor, "at": at}, session=session)
+        history.add({**event, "fence": run.job.fence, "by": actor, "at": at}, session=session)
         return Outcome(entries=(entry,))
 
     run.commit(effect)

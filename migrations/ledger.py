@@ -2,10 +2,13 @@
 
 Document shape (``migration_history``)::
 
-    {_id: ObjectId, revision: str, event: "started" | "applied" | "reverting" | "reverted", checksum: str, by: str,
-     at: date, source?: str}
-    {_id: ObjectId, revision: str, event: "repaired", fault: "edited" | "missing", checksum: str, was: str,
+    {_id: ObjectId, fence: int, revision: str, event: "started" | "applied" | "reverting" | "reverted", checksum: str,
+     by: str, at: date, source?: str}
+    {_id: ObjectId, fence: int, revision: str, event: "repaired", fault: "edited" | "missing", checksum: str, was: str,
      reason: str, by: str, at: date, source?: str}
+
+The fence of the lease orders the events of different runs, for their clocks, and the ids made of them, do not; an event
+of a release that did not write it comes first.
 
 Document shape (``migration_sources``), the text of every script that ever ran::
 
@@ -60,7 +63,7 @@ class History:
     def events(self) -> list[Document]:
         """Return every event, oldest first."""
         with driver_errors():
-            return list(self.databases.compliance[HISTORY].find({}, sort={"_id": ASCENDING}))
+            return list(self.databases.compliance[HISTORY].find({}, sort={"fence": ASCENDING, "_id": ASCENDING}))
 
     def steps(self, name: str) -> list[Document]:
         """Return the steps of the revision *name* that were carried out, in the order in which they were."""

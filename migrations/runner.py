@@ -389,7 +389,7 @@ class Runner:
         checkpoint: Mapping[str, Any] | None = None,
     ) -> None:
         now = run.clock.now()
-        recorded = {"_id": event_id or ObjectId(), "revision": revision.name, "event": event}
+        recorded = {"_id": event_id or ObjectId(), "fence": run.job.fence, "revision": revision.name, "event": event}
         recorded |= {"checksum": revision.checksum, "by": self.actor, "at": now}
         entry = Entry(
             event=f"{revision.name}#{run.job.fence}",

@@ -3,10 +3,12 @@
 import shutil
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from bson import ObjectId
 from deployment import Deployment
 from migrated import NAMES, hashes, leave_the_lease_behind, names, schemas, snapshot, write_scripts
 
@@ -37,6 +39,7 @@ SCRIPT = '''
             """Drop."""
             ctx.drop_collection("NAME")
 '''
+LATER = datetime(2099, 1, 1, tzinfo=UTC)
 REASON = "the index was renamed by hand in May"
 
 
@@ -323,3 +326,20 @@ def test_a_script_that_cannot_be_loaded_refuses_before_the_first_one_runs(things
             attempt()
 
     assert snapshot(things.admin.app) == {}
+
+
+def test_the_fence_orders_events_whatever_clock_made_their_ids(migrated: Deployment) -> None:
+    """Found by a storm: two processes within one second, or two machines of which one is ahead."""
+    history = migrated.admin.compliance["migration_history"]
+    applied = history.find_one({"revision": "v004_pre_four", "event": "applied"})
+    assert applied is not None
+    history.delete_one({"_id": applied["_id"]})
+    history.insert_one({**applied, "_id": ObjectId.from_datetime(LATER)})
+
+    migrated.runner().down("v002_pre_two")
+    assert names(migrated.runner().pending()) == ["v004_pre_four"]
+    migrated.migrate()
+
+    assert migrated.runner().pending() == ()
+    told = [event for event in migrated.runner().history.events() if event["revision"] == "v004_pre_four"]
+    assert [event["event"] for event in told] == ["started", "applied", "reverting", "reverted", "started", "applied"]
