@@ -29,6 +29,10 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": ("collection",),
     "gate": ("name",),
     "python": ("what", "function"),
+    "check_health": (),
+    "erase_people": ("collection",),
+    "export_collection": ("collection",),
+    "import_collection": ("collection",),
 }
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "aggregate": ("pipeline",),
