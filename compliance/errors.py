@@ -12,7 +12,7 @@
      │   of the audit log    HALT     CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed, DependencyRefused, RevisionMissing,
      │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation,
-     │                       HALT     PromotionRefused
+     │                       HALT     PromotionRefused, ShapesDisagree
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
      ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
@@ -218,6 +218,12 @@ class GovernanceViolation(MigrationError):
 
 class PromotionRefused(MigrationError):
     """A script has not been applied and verified in staging, or the record that says so does not count; nothing ran."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
+
+
+class ShapesDisagree(MigrationError):
+    """An online change cannot go on: its shapes disagree, or nobody keeps them in step; the message says what to do."""
 
     exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 

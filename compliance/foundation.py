@@ -72,6 +72,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     "migration_steps": (),
     "migration_sources": (),
     "migration_control": (),
+    "migration_writes": (IndexModel([("revision", ASCENDING), ("at", ASCENDING)], name="ix_write_at"),),
     "migration_approvals": (IndexModel([("gate", ASCENDING)], name="ix_approval_gate"),),
     "migration_promotions": (),
     "declared_schema": (),

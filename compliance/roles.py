@@ -127,6 +127,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
     ddl = ("listCollections", "createCollection", "createIndex", "dropIndex", "collMod", "dropCollection")
     return [
         _allow(app, "", "insert", "update", "remove", "bypassDocumentValidation", "indexStats", *ddl, *READ),
+        _allow(app, "", "changeStream"),  # to keep the two shapes of an online change in step
         _allow(audit, "", "listCollections"),
         _allow(audit, AUDIT_LOG, "insert", *READ),
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),
@@ -137,6 +138,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
             for name in ("migration_history", "migration_steps", "migration_sources", OUTBOX, PROMOTIONS)
         ),
         *(_allow(own, name, "insert", "update", "remove") for name in ("declared_schema", "pre_image_sets")),
+        _allow(own, "migration_writes", "insert", "remove"),
         _allow("admin", "", "viewRole"),
         _allow("local", "oplog.rs", "collStats"),  # how large it is, nothing of what is in it
         # How far an index build is, and how busy the servers are.

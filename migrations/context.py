@@ -12,6 +12,7 @@ from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Db, Document, Session
 from compliance.roles import Grants
 from migrations.journal import Journal
+from migrations.online.shape import Shape
 from migrations.ops.atomic import Transaction
 from migrations.ops.ddl import Patience
 from migrations.progress import Follow, Progress
@@ -20,7 +21,7 @@ from migrations.step import Kind, Step, digest
 from migrations.throttle.throttle import Throttle
 from migrations.verification import Inspection
 
-__all__ = ["Context", "Effect", "Report", "Transform", "timedelta"]  # a script may not import datetime
+__all__ = ["Context", "Effect", "Report", "Shape", "Transform", "timedelta"]  # a script may not import datetime
 
 Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
@@ -343,6 +344,14 @@ class Context:
         """Shard a collection on a sharded cluster; refused elsewhere with the reason."""
         ops.partition.shard(self, collection, keys)
 
+    def expand(self, change: Shape) -> None:
+        """Begin an online change: both shapes may be there, and every document gets the new one."""
+        phases.expand(self, change)
+
+    def undo(self, change: Shape) -> None:
+        """Roll an online change back: the new shape goes, whose values the old one has."""
+        phases.undo(self, change)
+
     def begin(self, kind: Kind, what: str, **arguments: Any) -> Step | None:
         """Number the next step of the script; return None when an earlier run has carried it out.
 
@@ -503,3 +512,4 @@ class Context:
 
 
 from migrations import ops  # noqa: E402 - the operations need the context they work on
+from migrations.online import phases  # noqa: E402 - as they do

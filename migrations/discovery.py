@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 from compliance.errors import MigrationError, RevisionDuplicate
+from migrations.online.shape import Shape
 from migrations.revision import Code, Revision, digest, parse, parse_name
 
+CHANGE = "CHANGE"  # the name under which a script declares an online change
 IGNORED = ("__init__.py",)
 OURS = ("migrations.context", "migrations.ops", "bson", "pymongo")
 COMPUTING = (
@@ -83,6 +85,7 @@ def read_script(file_name: str, source: bytes, *, place: str) -> Revision:
         irreversible=irreversible,
         depends_on=depends_on,
         source=source,
+        is_online=is_online(tree),
         load=cache(partial(_load, name, text, place)),
     )
 
@@ -110,8 +113,17 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
             ahead += getattr(node, name, ()) if name in node._fields else ()
 
 
+def is_online(tree: ast.Module) -> bool:
+    """Whether a script declares an online change: ``CHANGE = Shape(...)`` instead of functions."""
+    return _assigned(tree, CHANGE) is not None
+
+
 def _refuse_lack(tree: ast.Module, irreversible: str | None) -> None:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if is_online(tree):
+        if functions & {"up", "down"} or irreversible:
+            raise MigrationError("CHANGE has its own ways up and down; define no up, down or IRREVERSIBLE beside it")
+        functions = {"up", "down"}
     if "up" not in functions:
         raise MigrationError("define up(ctx)")
     if ("down" in functions) == bool(irreversible):
@@ -138,14 +150,19 @@ def _depends_on(tree: ast.Module) -> tuple[str, ...] | None:
 
 def _declared(tree: ast.Module, name: str) -> object:
     """Return the literal that the script gives to *name*: None where it gives nothing, ``...`` for what is none."""
+    value = _assigned(tree, name)
+    try:
+        return None if value is None else ast.literal_eval(value)
+    except ValueError:
+        return ...
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
     for node in reversed(tree.body):
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                try:
-                    return ast.literal_eval(node.value)
-                except ValueError:
-                    return ...
+                return node.value
     return None
 
 
@@ -158,7 +175,16 @@ def _load(name: str, text: str, place: str) -> Code:
         exec(compile(text, place, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - loading is its purpose
     except Exception as error:
         raise MigrationError(f"{name}.py: fails while it is loaded ({type(error).__name__})") from error
-    return Code(up=module.up, down=getattr(module, "down", None))
+    change = getattr(module, CHANGE, None)
+    if change is None:
+        return Code(up=module.up, down=getattr(module, "down", None))
+    if not isinstance(change, Shape):
+        raise MigrationError(f"{name}.py: CHANGE is no Shape; write CHANGE = Shape(collection=..., ...)")
+    try:
+        change.check()
+    except MigrationError as error:
+        raise MigrationError(f"{name}.py: {error}") from None
+    return Code(up=lambda ctx: ctx.expand(change), down=lambda ctx: ctx.undo(change), change=change)
 
 
 def _refuse_duplicates(revisions: Sequence[Revision]) -> None:

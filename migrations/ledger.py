@@ -2,8 +2,8 @@
 
 Document shape (``migration_history``)::
 
-    {_id: ObjectId, fence: int, revision: str, event: "started" | "applied" | "reverting" | "reverted", checksum: str,
-     by: str, at: date, source?: str}
+    {_id: ObjectId, fence: int, revision: str, event: "started" | "dual" | "completing" | "applied" | "reverting" |
+     "reverted", checksum: str, by: str, at: date, source?: str}
     {_id: ObjectId, fence: int, revision: str, event: "repaired", fault: "edited" | "missing", checksum: str, was: str,
      reason: str, by: str, at: date, source?: str}
 
@@ -15,6 +15,8 @@ Document shape (``migration_sources``), the text of every script that ever ran::
     {_id: hexadecimal SHA-256 of the text, name: str, source: bin (zlib)}
 """
 
+import os
+import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,6 +139,11 @@ def left_behind(databases: Databases) -> Mapping[str, Any]:
     return found.get("checkpoint") or {}
 
 
+def owner() -> str:
+    """Return the name under which this process holds leases."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 @contextmanager
 def lease(
     databases: Databases,
@@ -148,6 +155,8 @@ def lease(
     lease_id: RequestId = LEASE_ID,
 ) -> Iterator[Run]:
     """Hold the migration lease for the block; every commit of the run compares its fence and asks *should_stop*.
+
+    With another *lease_id* it is another lease: that of whoever keeps one online change in step.
 
     Raises:
         LockHeld: When somebody else runs migrations; the message says who, and until when the lease lasts.

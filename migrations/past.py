@@ -11,11 +11,14 @@ class Mark(StrEnum):
     """How far a script is."""
 
     STARTED = "started"
+    DUAL = "dual"
+    COMPLETING = "completing"
     APPLIED = "applied"
     REVERTING = "reverting"
     REVERTED = "reverted"
 
 
+OPEN = (Mark.DUAL, Mark.COMPLETING)  # an online change that is neither completed nor rolled back
 REPAIRED = "repaired"  # the one event that leaves a script as far as it was
 
 
@@ -48,6 +51,11 @@ class Past:
     def applied(self) -> dict[str, str]:
         """The checksum of every applied script by name; one that is half undone is not applied."""
         return {name: trace.checksum for name, trace in self.traces.items() if trace.mark is Mark.APPLIED}
+
+    @property
+    def open(self) -> dict[str, str]:
+        """The checksum of every online change whose two shapes are kept in step, by name."""
+        return {name: trace.checksum for name, trace in self.traces.items() if trace.mark in OPEN}
 
     @property
     def begun(self) -> frozenset[str]:

@@ -28,10 +28,15 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The revisions to run, in the order to run them."""
+    """The revisions to run, in the order to run them.
+
+    Attributes:
+        waiting: Names of those that can run only when an online change that they depend on is completed.
+    """
 
     direction: Direction
     revisions: tuple[Revision, ...]
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +63,15 @@ class Scripts:
 
     def edited(self) -> list[str]:
         """Return what is applied as something else than the folder holds."""
-        applied = self.past.applied
-        return [one.name for one in self.folder if applied.get(one.name, one.checksum) != one.checksum]
+        held = {**self.past.applied, **self.past.open}
+        return [one.name for one in self.folder if held.get(one.name, one.checksum) != one.checksum]
 
     def late(self, graph: Graph) -> list[str]:
         """Return what is not applied although something that depends on it is."""
         applied = self.past.applied
         before = graph.with_ancestors(applied)
-        return [one.name for one in graph.revisions if one.name in before and one.name not in applied]
+        held = applied.keys() | self.past.open.keys()
+        return [one.name for one in graph.revisions if one.name in before and one.name not in held]
 
 
 def plan_up(scripts: Scripts, target: str | None = None, *, allow_late: Collection[str] = ()) -> Plan:
@@ -89,8 +95,13 @@ def plan_up(scripts: Scripts, target: str | None = None, *, allow_late: Collecti
     _refuse_late([name for name in scripts.late(graph) if name not in allow_late])
     wanted = graph.with_ancestors(_matches(graph, target)) if target else graph.parents
     applied = scripts.past.applied
-    pending = (revision for revision in graph.revisions if revision.name in wanted and revision.name not in applied)
-    return Plan(direction=Direction.UP, revisions=tuple(pending))
+    held = applied.keys() | scripts.past.open.keys()
+    pending = [revision for revision in graph.revisions if revision.name in wanted and revision.name not in held]
+    open_ = scripts.past.open.keys() | {revision.name for revision in pending if revision.is_online}
+    waiting = tuple(one.name for one in pending if open_ and open_ & graph.with_ancestors(graph.parents[one.name]))
+    return Plan(
+        direction=Direction.UP, revisions=tuple(one for one in pending if one.name not in waiting), waiting=waiting
+    )
 
 
 def plan_only(scripts: Scripts, name: str, *, allow_late: Collection[str] = ()) -> Plan:
@@ -107,8 +118,10 @@ def plan_only(scripts: Scripts, name: str, *, allow_late: Collection[str] = ()) 
     _refuse_unknown(graph, allow_late)
     revision = find_one(graph, name)
     applied = scripts.past.applied
-    if revision.name in applied:
+    if revision.name in applied or revision.name in scripts.past.open:
         return Plan(direction=Direction.UP, revisions=())
+    if graph.with_ancestors(graph.parents[revision.name]) & scripts.past.open.keys():
+        return Plan(direction=Direction.UP, revisions=(), waiting=(revision.name,))
     lacking = [parent for parent in graph.parents[revision.name] if parent not in applied]
     if lacking:
         raise DependencyRefused(
@@ -139,9 +152,65 @@ def plan_down(scripts: Scripts, target: str) -> Plan:
     begun = scripts.past.begun
     undo = [found for found in reversed(graph.revisions) if found.name in begun and found.name not in kept]
     for revision in undo:
+        _refuse_completed(revision, scripts)
         if revision.irreversible:
             raise IrreversibleMigration(f"{revision.name} cannot be undone: {revision.irreversible}")
     return Plan(direction=Direction.DOWN, revisions=tuple(undo))
+
+
+def plan_rollback(scripts: Scripts, name: str) -> Plan:
+    """Return the one online change *name*, to be undone; nothing depends on it while it is open.
+
+    Raises:
+        IrreversibleMigration: When it is completed, or being completed.
+        UnknownName: When it is no online change.
+    """
+    _refuse_edited(scripts)
+    revision = find_one(scripts.graph(), name)
+    if not revision.is_online:
+        raise UnknownName(f"{revision.name} is no online change: undo it with `compliance migrate down`")
+    is_begun = revision.name in scripts.past.begun
+    if is_begun:
+        _refuse_completed(revision, scripts)
+    return Plan(direction=Direction.DOWN, revisions=(revision,) if is_begun else ())
+
+
+def _refuse_completed(revision: Revision, scripts: Scripts) -> None:
+    if revision.is_online and scripts.past.traces[revision.name].mark in (Mark.COMPLETING, Mark.APPLIED):
+        raise IrreversibleMigration(
+            f"{revision.name} is completed, and its old shape is gone; write an online change the other way round"
+        )
+
+
+def find_open(scripts: Scripts, name: str) -> Revision:
+    """Return the one online change that *name* names and that waits to be completed, or was interrupted in it.
+
+    Raises:
+        UnknownName: When it is no online change, or is not open.
+    """
+    revision = find_one(scripts.graph(), name)
+    if not revision.is_online:
+        raise UnknownName(f"{revision.name} is no online change: it declares no CHANGE")
+    if revision.name not in scripts.past.open:
+        trace = scripts.past.traces.get(revision.name)
+        now = f"it is {trace.mark}" if trace else "it was never started"
+        raise UnknownName(
+            f"{revision.name} is not open: {now}; `compliance migrate online start` begins it, or goes on"
+        )
+    return revision
+
+
+def refuse_waiting(plan: Plan) -> None:
+    """Return if no script of *plan* waits for an online change.
+
+    Raises:
+        DependencyRefused: Naming those that do.
+    """
+    if plan.waiting:
+        raise DependencyRefused(
+            f"an online change that {', '.join(plan.waiting)} depends on is open; complete it first with "
+            "`compliance migrate online complete NAME`"
+        )
 
 
 def find_one(graph: Graph, name: str) -> Revision:

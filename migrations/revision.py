@@ -13,6 +13,7 @@ from compliance.errors import MigrationError
 
 if TYPE_CHECKING:
     from migrations.context import Context
+    from migrations.online.shape import Shape
 
 FILE_NAME = re.compile(r"v(?P<number>[0-9]{3})_(?P<phase>pre|data|post)_(?P<slug>[a-z][a-z0-9_]*)\.py")
 
@@ -49,10 +50,11 @@ def parse_name(file_name: str) -> Name:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """The two functions of a script that is loaded."""
+    """What a script holds that is loaded: its two functions; those of an online change are its first and last phase."""
 
     up: Change
     down: Change | None
+    change: "Shape | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Revision:
         irreversible: Why it cannot be undone, if so.
         depends_on: Names of the scripts that must be applied before it; None leaves that to the numbers.
         source: The bytes that were read, which are those that run.
+        is_online: Whether it declares an online change, which stays open until it is completed.
         load: Returns its functions; a script that cannot be loaded raises MigrationError.
     """
 
@@ -78,6 +81,7 @@ class Revision:
     depends_on: tuple[str, ...] | None
     source: bytes = field(repr=False)
     load: Callable[[], Code] = field(repr=False)
+    is_online: bool = False
 
     @property
     def up(self) -> Change:

@@ -1,9 +1,7 @@
 """Run a plan: under the lease, revision by revision, each with its events in the history and in the audit log."""
 
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -12,6 +10,7 @@ from bson import ObjectId
 
 from compliance.audit.entry import Entry
 from compliance.clock import Clock
+from compliance.errors import UnknownName
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Session, driver_errors
 from compliance.roles import Grants
@@ -20,13 +19,26 @@ from migrations.admission import EVERYTHING, Admission, allowance_entries
 from migrations.again import persist
 from migrations.context import Context, Report
 from migrations.journal import Journal, open_journal, passage_of
-from migrations.ledger import History, lease, left_behind
+from migrations.ledger import History, lease, left_behind, owner
+from migrations.online import own, phases
+from migrations.online.follow import Change, Follower, following
 from migrations.ops.aside import count_unsettled
 from migrations.ops.estimate import read_oplog
 from migrations.ops.foundation import is_complete, require_provisioned
 from migrations.overlay import Overlay
 from migrations.past import Mark
-from migrations.plan import Direction, Plan, Scripts, plan_down, plan_only, plan_up
+from migrations.plan import (
+    Direction,
+    Plan,
+    Scripts,
+    find_one,
+    find_open,
+    plan_down,
+    plan_only,
+    plan_rollback,
+    plan_up,
+    refuse_waiting,
+)
 from migrations.preview import PlannedScript, Preview
 from migrations.progress import Follow, Progress
 from migrations.promotion import ANYTHING, Gate, allow_emergency
@@ -113,9 +125,16 @@ class Runner:
         return Scripts(folder=self.revisions, past=past, gone=self.history.gone(past, self.revisions))
 
     def pending(self, wish: Wish = ALL) -> tuple[Revision, ...]:
-        """Return what ``up`` would run."""
+        """Return what ``up`` would run.
+
+        Raises:
+            DependencyRefused: When that is nothing, for what is left waits for an online change to be completed.
+        """
         plan = self._plan_up(wish)
-        return (*self._incomplete(plan), *plan.revisions)
+        found = (*self._incomplete(plan), *plan.revisions)
+        if not found:
+            refuse_waiting(plan)
+        return found
 
     def unpromoted(self, wish: Wish = ALL) -> list[str]:
         """Return the names of what ``up`` would run, and staging has not vouched for."""
@@ -158,7 +177,31 @@ class Runner:
                 self._run(plan, run)
 
         persist(attempt, clock=self.clock, report=self.report)
+        refuse_waiting(self._plan_up(wish))
         return tuple(done.values())
+
+    def complete(self, name: str) -> Revision:
+        """Contract the online change *name*: the old shape goes, once both agree on every document.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+            ShapesDisagree: When a document disagrees, nobody keeps the shapes in step, or the old one is still written.
+            UnknownName: When no online change of this name is open.
+        """
+        revision = find_open(self.scripts(), name)
+        change = revision.load().change
+        if change is None:
+            raise UnknownName(f"{revision.name} declares no online change")
+        with self._lease() as run, self.following(revision):
+            ctx = self._context(Direction.UP, revision, run, drop_data=False)
+            ctx.script = f"complete {revision.name}"
+            if self.history.past().traces[revision.name].mark is not Mark.COMPLETING:
+                phases.require_agreement(ctx, change)
+                self._record(run, revision, Mark.COMPLETING)
+            phases.contract(ctx, change)
+            self._record(run, revision, Mark.APPLIED, checkpoint={})
+        own.forget(self.databases, revision.name)
+        return revision
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
         """Undo revisions until *target* and what it depends on is left; return what was undone, or would be.
@@ -196,6 +239,21 @@ class Runner:
                 self._run(Plan(direction=Direction.DOWN, revisions=(revision,)), run, drop_data=True)
 
         persist(attempt, clock=self.clock, report=self.report)
+
+    def rollback(self, name: str) -> Revision:
+        """Undo the online change *name* alone: the new shape goes, whose values the old one has.
+
+        Raises:
+            IrreversibleMigration: When it is completed.
+            LockHeld: When somebody else runs migrations.
+            ShapesDisagree: When a document disagrees, or the new shape is still written.
+        """
+        plan = plan_rollback(self.scripts(), name)
+        for revision in plan.revisions:
+            revision.load()
+        with self._lease() as run:
+            self._run(plan_rollback(self.scripts(), name), run)
+        return find_one(self.scripts().graph(), name)
 
     def accept(self, name: str, *, reason: str) -> str:
         """Let the applied script *name* count as what the folder holds now; return what was accepted.
@@ -249,8 +307,8 @@ class Runner:
         Raises:
             LockHeld: When somebody else runs migrations.
         """
-        applied = self.history.applied()
-        revisions = [revision for revision in self.revisions if revision.name in applied]
+        past = self.history.past()
+        revisions = [revision for revision in self.revisions if revision.name in past.applied | past.open]
         before = self.count_set_aside(revisions)
         if before:
             with self._lease() as run:
@@ -293,6 +351,8 @@ class Runner:
         """Return what is pending; what cannot be loaded, or is not admitted, refuses before anything is written."""
         plan = self._plan_up(wish)
         pending = (*self._incomplete(plan), *plan.revisions)
+        if not pending:
+            refuse_waiting(plan)
         for revision in pending:
             revision.load()
         self.admission.check(pending, self.revisions, self.report)
@@ -328,16 +388,21 @@ class Runner:
         return Preview(direction=plan.direction, scripts=tuple(sketched), oplog=read_oplog(self.databases))
 
     def _run(self, plan: Plan, run: Run, *, drop_data: bool = False) -> tuple[Revision, ...]:
-        begin, end = BEGINS[plan.direction], ENDS[plan.direction]
+        is_up = plan.direction is Direction.UP
         for number, revision in enumerate(plan.revisions, 1):
+            begin = BEGINS[plan.direction]
+            end = Mark.DUAL if is_up and revision.is_online else ENDS[plan.direction]
             self.report(f"{revision.name}: {revision.summary}")
             ctx = self._context(plan.direction, revision, run, drop_data=drop_data)
             ctx.follow = self._begin(f"{revision.name} ({number} of {len(plan.revisions)})")
             event_id = ObjectId()
             ctx.journal = self._journal(revision, begin, event_id)
             self._record(run, revision, begin, event_id=event_id)
-            _change(plan.direction, revision, ctx)
+            with self.following(revision):
+                _change(plan.direction, revision, ctx)
             self._record(run, revision, end, checkpoint={})
+            if end is Mark.REVERTED and revision.is_online:
+                own.forget(self.databases, revision.name)
         return plan.revisions
 
     def _begin(self, what: str) -> Follow | None:
@@ -347,6 +412,23 @@ class Runner:
             return None
         follow(Progress(what=what))
         return lambda progress: follow(replace(progress, what=f"{what}: {progress.what}"))
+
+    def following(self, revision: Revision) -> AbstractContextManager[None]:
+        """Keep an online change in step for the block, unless the process that is there for it does."""
+        change = revision.load().change
+        if change is None:
+            return nullcontext()
+        return following(
+            Follower(
+                databases=self.databases,
+                change=Change(revision=revision.name, shape=change),
+                clock=self.clock,
+                actor=self.actor,
+                length=self.lease,
+                should_stop=self.should_stop,
+                told=self.report,
+            )
+        )
 
     def _journal(self, revision: Revision, begin: str, event_id: ObjectId) -> Journal:
         events = (event for event in self.history.events() if event["revision"] == revision.name)
@@ -417,8 +499,3 @@ def _change(direction: Direction, revision: Revision, ctx: Context) -> None:
             revision.up(ctx)
         elif revision.down is not None:
             revision.down(ctx)
-
-
-def owner() -> str:
-    """Return the name under which this process holds leases."""
-    return f"{socket.gethostname()}:{os.getpid()}"

@@ -17,6 +17,8 @@ class State(StrEnum):
     PENDING = "pending"
     LATE = "late"
     STARTED = "half applied"
+    DUAL = "both shapes"
+    COMPLETING = "completing"
     REVERTING = "half undone"
     EDITED = "edited"
     MISSING = "missing"
@@ -69,4 +71,4 @@ def _standing(
     )
 
 
-_MARKED = {Mark.STARTED: State.STARTED, Mark.APPLIED: State.APPLIED, Mark.REVERTING: State.REVERTING}
+_MARKED = {mark: State[mark.name] for mark in Mark if mark is not Mark.REVERTED}

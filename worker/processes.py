@@ -17,6 +17,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "worker": ("celery", "-A", "worker", "worker"),
     "beat": ("celery", "-A", "worker", "beat"),
     "watcher": ("compliance", "watcher"),
+    "reconciler": ("compliance", "reconciler"),
     "flower": ("celery", "-A", "worker", "flower"),
 }
 MODULES = {"celery": "celery", "compliance": "worker"}

@@ -32,6 +32,11 @@ class Script:
     phase: Phase | None = None
 
     @property
+    def is_online(self) -> bool:
+        """Whether it declares an online change: ``CHANGE = Shape(...)``, which has its ways up and down."""
+        return self.constant("CHANGE") is not None
+
+    @property
     def name(self) -> str:
         """The file name without its suffix."""
         return PurePath(self.file).stem

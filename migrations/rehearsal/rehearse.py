@@ -18,14 +18,14 @@ from compliance.errors import ComplianceError, InvalidPayload, LeaseLost, LockHe
 from compliance.jobs.job import RequestId
 from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import APPROVALS
-from migrations.ledger import lease
+from migrations.ledger import lease, owner
 from migrations.past import Mark
 from migrations.preview import Preview
 from migrations.promotion import ANYTHING
 from migrations.rehearsal.clone import Copied, clone_of, copy, drop
 from migrations.rehearsal.fingerprint import Fingerprint, differences, fingerprints
 from migrations.revision import Revision
-from migrations.runner import ALL, Runner, Wish, owner, unsaid
+from migrations.runner import ALL, Runner, Wish, unsaid
 from migrations.sketch import PlannedStep
 from migrations.step import Kind
 

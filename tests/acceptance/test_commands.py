@@ -195,10 +195,12 @@ def test_celery_without_any_server_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [("celery", "-A", "worker", "worker"), ("compliance", "watcher")])
+@pytest.mark.parametrize(
+    "command", [("celery", "-A", "worker", "worker"), ("compliance", "watcher"), ("compliance", "reconciler")]
+)
 def test_a_process_whose_user_could_alter_the_log_refuses_to_start(shared: System, command: tuple[str, ...]) -> None:
     admin = shared.deployment.stack.endpoints.mongodb_uri("admin", auth_source="admin")
-    done = shared.command(*command, MONGODB_URI=admin, COMPLIANCE_SEALER_URI=admin)
+    done = shared.command(*command, MONGODB_URI=admin, COMPLIANCE_SEALER_URI=admin, COMPLIANCE_MIGRATOR_URI=admin)
 
     assert done.returncode == 78
     assert "this MongoDB user could alter the audit log" in done.stderr

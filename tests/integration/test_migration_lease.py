@@ -9,7 +9,8 @@ from migrated import NAMES, names
 from waiting import wait_until
 
 from compliance.errors import LockHeld
-from migrations.runner import Runner, owner
+from migrations.ledger import owner
+from migrations.runner import Runner
 
 STARTERS = 64
 

@@ -20,6 +20,7 @@ from compliance.datamap.model import load_data_map
 from compliance.roles import ON_REQUEST, Role
 from compliance.settings import Settings, load_settings
 from migrations.discovery import discover
+from migrations.past import Mark
 from worker.cli import build_cli
 from worker.cli.doctor import _configured_passwords
 from worker.processes import PROCESSES
@@ -34,7 +35,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SECRET = re.compile(r"PASSWORD|KEY|URI|URL|DSN|AUTH")
 # What `action=f"migration.{event}"` and `f"job.{state}"` can become.
 DYNAMIC = {
-    "migration.": {"migration.started", "migration.applied", "migration.reverting", "migration.reverted"},
+    "migration.": {f"migration.{mark}" for mark in Mark},
     "job.": {"job.rejected", "job.parked"},
 }
 ENTRY_MAKERS = {"entry", "_entry", "_record", "job_entry"}
@@ -129,6 +130,7 @@ def test_each_process_connects_as_its_own_user(compose: dict[str, Any]) -> None:
         "worker": {("MONGODB_URI", "compliance_worker")},
         "watcher": {("COMPLIANCE_SEALER_URI", "compliance_sealer")},
         "migrate": {("COMPLIANCE_MIGRATOR_URI", "compliance_migrator")},
+        "reconciler": {("COMPLIANCE_MIGRATOR_URI", "compliance_migrator")},
         "beat": set(),
         "flower": set(),
     }
@@ -355,7 +357,7 @@ def test_every_command_of_the_documents_exists() -> None:
     for path in DOCUMENTS:
         for words in re.findall(r"compliance ((?:[a-z]+ ?)+)", "\n".join(code_of(path))):
             tried = words.split()
-            assert any(f"compliance {' '.join(tried[:count])}" in known for count in (1, 2)), (path.name, words)
+            assert any(f"compliance {' '.join(tried[:count])}" in known for count in (1, 2, 3)), (path.name, words)
 
 
 def code_of(path: Path) -> list[str]:

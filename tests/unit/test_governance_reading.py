@@ -24,7 +24,20 @@ def told(operation: Operation) -> tuple[object, ...]:
 
 
 def test_the_steps_that_rules_know_are_those_of_the_context() -> None:
-    other = {"begin", "check", "commit", "finish", "leave", "now", "report", "sleep", "stored_place", "tell"}
+    other = {
+        "begin",
+        "check",
+        "commit",
+        "finish",
+        "leave",
+        "now",
+        "report",
+        "sleep",
+        "stored_place",
+        "tell",
+        "expand",
+        "undo",
+    }
     methods = {
         name: tuple(
             parameter.name

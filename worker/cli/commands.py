@@ -18,6 +18,7 @@ PLACES = {
     "up": ("stack", "up", "Example: compliance up"),
     "demo": ("stack", "demo", "Example: compliance demo --keep"),
     "watcher": ("stack", "watcher", "Example: compliance watcher"),
+    "reconciler": ("stack", "reconciler", "Example: compliance reconciler"),
     "doctor": ("doctor", "doctor", "Example: compliance doctor --provision"),
     "export": ("transfer", "export", "Example: compliance export --collection tracks --wait"),
     "import": ("transfer", "import_", "Example: compliance import export-1 --collection tracks --wait"),

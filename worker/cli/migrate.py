@@ -15,6 +15,7 @@ from worker.cli.lint import lint
 from worker.cli.migrate_aside import approve, retry
 from worker.cli.migrate_folder import heads, new, sum_
 from worker.cli.migrate_history import describe, history, list_, open_runner, show, show_standings
+from worker.cli.migrate_online import app as online
 from worker.cli.migrate_plan import plan, show_preview
 from worker.cli.migrate_promote import attest, promote
 from worker.cli.migrate_rehearse import rehearse_
@@ -36,6 +37,7 @@ app.command("history", epilog="Example: compliance migrate history --json")(hist
 app.command("heads", epilog="Example: compliance migrate heads")(heads)
 app.command("new", epilog="Example: compliance migrate new subscription_type --phase data")(new)
 app.command("sum", epilog="Example: compliance migrate sum")(sum_)
+app.add_typer(online, name="online", no_args_is_help=True)
 
 TargetArgument = Annotated[str, typer.Argument(help="Stop at this migration: 004, 004_pre, a full name; or zero.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Stop at this migration: 004, 004_pre or a full name.")]

@@ -1,4 +1,4 @@
-"""``compliance up``, ``compliance demo`` and ``compliance watcher``."""
+"""``compliance up``, ``demo``, ``watcher`` and ``reconciler``."""
 
 import signal
 import sys
@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
+import structlog
 import typer
 from prometheus_client.registry import Collector
 
 from compliance.login import find_login, refuse_excess
 from compliance.roles import Role
 from compliance.settings import Settings
+from migrations.online.follow import follow_all
 from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
 from worker.liveness import Heartbeat
@@ -25,13 +27,15 @@ from worker.telemetry.ledger import LedgerCollector, TokenAges
 from worker.up import running_system
 from worker.watcher import watch_all
 
+log = structlog.get_logger(__name__)
+
 
 def up(
     ctx: typer.Context,
     flower_port: Annotated[int, typer.Option(min=0, max=65535, help="Where Flower listens.")] = 5555,
     env: EnvOption = None,
 ) -> None:
-    """Run everything in the foreground: the servers that no variable names, then worker, beat, watcher and Flower."""
+    """Run everything in the foreground: the servers that no variable names, then all processes."""
     stop = _stop_on_signals()
     found = runtime(ctx)
     with running_system(found.addresses(env), environ=found.environ, flower_port=flower_port, say=_say) as system:
@@ -76,6 +80,31 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
                     anchors=anchors,
                     places=addresses.watch_places(),
                 )
+        finally:
+            heartbeat.end()
+
+
+def reconciler(ctx: typer.Context, env: EnvOption = None) -> None:
+    """Keep the two shapes of each online migration in step; idle while there is none, and one per application works."""
+    stop = _stop_on_signals()
+    found = runtime(ctx)
+    settings = found.load(env)
+    with found.services(Role.MIGRATOR, profile=env) as services:
+        configure_logging(settings.log_level)
+        configure_sentry(settings)
+        refuse_excess(find_login(services.databases))
+        heartbeat = Heartbeat(settings.heartbeat_file)
+        heartbeat.begin()
+        try:
+            follow_all(
+                services.databases,
+                clock=services.clock,
+                actor="reconciler",
+                length=settings.lease,
+                should_stop=stop.is_set,
+                told=lambda line: log.warning("reconcile.interrupted", line=line),
+                on_look=heartbeat.beat,
+            )
         finally:
             heartbeat.end()
 

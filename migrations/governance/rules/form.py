@@ -76,9 +76,11 @@ def docstring(case: Case) -> Iterator[Fault]:
 def way_up(case: Case) -> Iterator[Fault]:
     """No way up.
 
-    A script without `up(ctx)` changes nothing.
+    A script without `up(ctx)` changes nothing, unless it declares an online change.
     """
     function = case.script.function("up")
+    if case.script.is_online:
+        return
     if function is None or len(function.args.posonlyargs + function.args.args) != 1:
         yield at(function, "there is no up(ctx)", "def up(ctx: Context) -> None:\n    ...")
 
@@ -123,7 +125,7 @@ def way_back(case: Case) -> Iterator[Fault]:
     What cannot be undone is decided before it runs, not when it went wrong.
     """
     down, declared = case.script.function("down"), case.script.constant("IRREVERSIBLE")
-    if down is None and declared is None:
+    if down is None and declared is None and not case.script.is_online:
         fix = 'def down(ctx: Context) -> None:\n    """Undo it."""\n    ...\n\n# or, where there is no way back:\n'
         yield at(None, "there is neither down(ctx) nor IRREVERSIBLE", f'{fix}IRREVERSIBLE = "why it cannot be undone"')
     if down is not None and declared is not None:

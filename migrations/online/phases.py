@@ -1,0 +1,213 @@
+"""The phases of an online change, as steps of a migration: expand, contract, and the way back.
+
+| phase | steps | who may write meanwhile |
+| --- | --- | --- |
+| expand | look at both ways on a sample, note the moment, allow both shapes, fill the new one | the old application |
+| dual | none: the reconciler keeps both in step | both |
+| contract | ask for the new shape, remove the old one where they agree | the new application |
+| rollback | remove the new shape where they agree, put the validator back | the old application |
+
+A shape is removed only where both agree, in the transaction that looks: what the other application wrote at the last
+moment is carried over first, and the next pass removes it.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pymongo.read_concern import ReadConcern
+
+from compliance.errors import ShapesDisagree
+from compliance.health.declared import DECLARED
+from compliance.mongo import Document, Session, driver_errors
+from migrations.online import own, state
+from migrations.online.feed import present_moment
+from migrations.online.shape import Pipeline, Shape, Side, drop, holds, lacks
+from migrations.online.verify import check_free, check_ways, find_disagreeing, page_of_disagreeing, still_disagreeing
+from migrations.ops import validator
+from migrations.ops.batches import Changed, Walk, Work
+from migrations.ops.observed import options_of
+from migrations.ops.walk import begin, finish, sketch_update, updated
+from migrations.step import Kind
+
+if TYPE_CHECKING:
+    from migrations.context import Context
+
+PASSES = 10
+
+
+def expand(ctx: "Context", shape: Shape) -> None:
+    """Let both shapes be there, and give every document the new one.
+
+    Raises:
+        ShapesDisagree: When ``up`` or ``down`` does not do what it says on a sample; nothing was changed.
+    """
+    _check_ways(ctx, shape)
+    _begin_to_follow(ctx, shape)
+    if shape.schema_during is not None:
+        ctx.roll_out_validator(shape.collection, dict(shape.schema_during), to=validator.MODERATE)
+    where = {"$and": [holds(shape.old), lacks(shape.new)]}
+    _walk(ctx, shape, "fill", where, shape.towards(Side.NEW))
+
+
+def require_agreement(ctx: "Context", shape: Shape) -> None:
+    """Return once no document disagrees, with everything in step that was written before the look.
+
+    A document that is written while one looks may disagree for as long as the reconciler takes; it is looked at again.
+
+    Raises:
+        ShapesDisagree: With the number of documents that stay as they are, and up to five ids.
+    """
+    _wait(ctx, leaving=None)
+    place: dict[str, Any] = {}
+    while found := page_of_disagreeing(ctx.databases, shape, place):
+        _wait(ctx, leaving=None)
+        if still_disagreeing(ctx.databases, shape, found):
+            raise ShapesDisagree(
+                f"{_name_disagreeing(ctx, shape)}; correct them, or say which shape counts with "
+                f"`compliance migrate online settle {ctx.revision} --keep old` (or new)"
+            )
+        place = {"last": found[-1]["_id"]}
+    ctx.report(f"verified: the shapes of every document of {shape.collection} agree")
+
+
+def _name_disagreeing(ctx: "Context", shape: Shape) -> str:
+    found = find_disagreeing(ctx.databases, shape)
+    number = found.number if found else 0
+    return f"{number} documents of {shape.collection} hold two shapes that do not agree: {found}"
+
+
+def _wait(ctx: "Context", *, leaving: Side | None) -> None:
+    """Wait until everything is in step that was written before this call."""
+    moment = present_moment(ctx.databases)
+    state.wait_until_followed(ctx.databases, ctx.revision, moment, leaving=leaving, sleep=ctx.sleep)
+
+
+def contract(ctx: "Context", shape: Shape) -> None:
+    """Ask for the new shape, and remove the old one from every document.
+
+    Raises:
+        ShapesDisagree: When an application still writes the old shape.
+    """
+    if shape.schema_after is not None:
+        ctx.roll_out_validator(shape.collection, dict(shape.schema_after), to=validator.MODERATE)
+    _remove(ctx, shape, Side.OLD)
+    if shape.schema_after is not None:
+        ctx.roll_out_validator(shape.collection, dict(shape.schema_after))
+
+
+def undo(ctx: "Context", shape: Shape) -> None:
+    """Remove the new shape, whose values the old one has, and put the validator back.
+
+    Raises:
+        ShapesDisagree: When an application still writes the new shape.
+    """
+    if ctx.is_dry_run:
+        ctx.report(f"remove {', '.join(shape.new)} from {shape.collection}, and put its validator back")
+        return
+    ctx = replace(ctx, journal=None)  # what a pass finds depends on what applications write, so each is a new one
+    if not state.checkpoint_of(ctx.databases, ctx.revision):
+        return  # it never began to change anything
+    _remove(ctx, shape, Side.NEW)
+    _put_validator_back(ctx, shape)
+
+
+def _check_ways(ctx: "Context", shape: Shape) -> None:
+    arguments = {"up": list(shape.up), "down": list(shape.down), "lossy": shape.lossy}
+    step = ctx.begin(Kind.VERIFY, f"go both ways on a sample of {shape.collection}", **arguments)
+    if step is None:
+        return
+    ctx.report(step.what)
+    check_ways(ctx.databases, shape)
+    check_free(ctx.databases, shape)
+    if not ctx.is_dry_run:
+        ctx.finish(step, {"op": "check_ways", "collection": shape.collection, "lossy": bool(shape.lossy)})
+
+
+def _begin_to_follow(ctx: "Context", shape: Shape) -> None:
+    """Note the moment before the first change: the reconciler goes on from there, whenever it comes."""
+    step = ctx.begin(Kind.DDL, f"keep both shapes of {shape.collection} in step from here on", shape=shape.collection)
+    if step is None or ctx.retries:
+        return
+    ctx.report(step.what)
+    if ctx.is_dry_run:
+        return
+    rules = validator.rules_of(options_of(ctx, shape.collection) or {})
+    before = {
+        "validator": rules.validator,
+        "level": rules.level,
+        "action": rules.action,
+        "declared": state.declared_before(ctx.databases, shape.collection),
+    }
+    if ctx.journal is None:
+        raise RuntimeError("an online change is a revision of its own")
+    state.begin(ctx.databases, ctx.revision, passage=ctx.journal.passage, before=before, at=ctx.now())
+    ctx.finish(step, {"op": "follow", "collection": shape.collection})
+
+
+def _walk(ctx: "Context", shape: Shape, op: str, where: Document, update: Pipeline) -> None:
+    """Carry *update* through the collection once; what is written behind the place reached is the reconciler's."""
+    step = begin(ctx, op, collection=shape.collection, where=where, update=update)
+    if step is None:
+        return
+
+    def change(batch: Document, session: Session) -> Changed:
+        changed = updated(ctx, shape.collection, batch, update, session=session)
+        if changed.documents:
+            own.record(ctx.databases, ctx.revision, at=ctx.now(), session=session)
+        return changed
+
+    sketch = partial(sketch_update, ctx, shape.collection, update=update)
+    work = Work(
+        op=op,
+        collection=shape.collection,
+        where=where,
+        change=change,
+        sketch=sketch,
+        error_budget=shape.error_budget,
+    )
+    going = Walk(ctx=ctx, step=step, work=work)
+    if ctx.retries:
+        going.retry()
+        return
+    going.go()
+    finish(ctx, going)
+
+
+def _remove(ctx: "Context", shape: Shape, side: Side) -> None:
+    """Remove *side* from every document, pass by pass, until none has it."""
+    documents = ctx.databases.app[shape.collection].with_options(read_concern=ReadConcern("majority"))
+    for _ in range(PASSES):
+        _wait(ctx, leaving=side)
+        with driver_errors():
+            left = documents.count_documents(holds(shape.fields(side)))
+        if not left:
+            return
+        _walk(ctx, shape, f"remove_{side}", holds(shape.fields(side)), drop(shape, side))
+    with driver_errors():
+        left = documents.count_documents(holds(shape.fields(side)))
+    if left:
+        raise ShapesDisagree(
+            f"{left} documents of {shape.collection} keep the {side} shape: {_name_disagreeing(ctx, shape)}; the "
+            f"others are written by an application of the {side} shape: end it, then run the command again"
+        )
+
+
+def _put_validator_back(ctx: "Context", shape: Shape) -> None:
+    step = ctx.begin(Kind.DDL, f"put the validator of {shape.collection} back", name=shape.collection)
+    if step is None:
+        return
+    before = state.rules_before(ctx.databases, ctx.revision)
+    if shape.schema_during is not None:
+        wanted = validator.Rules(validator=before["validator"], level=before["level"], action=before["action"])
+        ctx.report(step.what)
+        validator.enforce(ctx, shape.collection, wanted)
+
+    def effect(session: Session) -> None:
+        declared, id_ = ctx.databases.compliance[DECLARED], f"collection:{shape.collection}"
+        if before["declared"] is None:
+            declared.delete_one({"_id": id_}, session=session)
+        else:
+            declared.replace_one({"_id": id_}, before["declared"], upsert=True, session=session)
+
+    ctx.finish(step, {"op": "put_validator_back", "collection": shape.collection}, effect)
