@@ -153,13 +153,14 @@ def lease(
     length: timedelta,
     should_stop: Callable[[], bool] = lambda: False,
     lease_id: RequestId = LEASE_ID,
+    work: str = "migrations are run",
 ) -> Iterator[Run]:
     """Hold the migration lease for the block; every commit of the run compares its fence and asks *should_stop*.
 
-    With another *lease_id* it is another lease: that of whoever keeps one online change in step.
+    With another *lease_id* it is the lease of other *work*: a rehearsal, or keeping one online change in step.
 
     Raises:
-        LockHeld: When somebody else runs migrations; the message says who, and until when the lease lasts.
+        LockHeld: When somebody else does that; the message says who, and until when the lease lasts.
     """
     ledger = Ledger(databases, LEASE)
     ledger.record(new_document(lease_id, kind="migration.lease", payload={}, origin="migrations", now=clock.now()))
@@ -169,7 +170,6 @@ def lease(
             held = (ledger.jobs.find_one({"_id": lease_id}) or {}).get("lease") or {}
         until = held.get("until")
         when = f" until {until:%H:%M:%S} UTC, renewed while it works" if until else ""
-        work = "migrations are run" if lease_id == LEASE_ID else "a rehearsal is made"
         raise LockHeld(f"{work} by {held.get('owner', 'another process')}{when}; try again when it is done")
     run = Run(
         claim=claim,

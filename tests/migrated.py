@@ -36,9 +36,9 @@ def snapshot(database: Any) -> dict[str, Any]:
         name: {
             "type": info["type"],
             "options": info["options"],
-            "indexes": sorted(
-                (dict(index) for index in database[name].list_indexes()), key=lambda index: index["name"]
-            ),
+            "indexes": sorted((dict(index) for index in database[name].list_indexes()), key=lambda index: index["name"])
+            if info["type"] != "view"
+            else [],
         }
         for name, info in found.items()
     }

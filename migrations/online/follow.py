@@ -116,6 +116,7 @@ class Follower:
             length=self.length,
             should_stop=self.should_stop,
             lease_id=lease_id(self.change.revision),
+            work=f"{self.change.revision} is kept in step",
         ) as run:
             self.stance()
             try:

@@ -29,7 +29,7 @@ from migrations.runner import ALL, Runner, Wish, unsaid
 from migrations.sketch import PlannedStep
 from migrations.step import Kind
 
-LEASE_ID = RequestId("rehearsal")
+LEASE_ID, WORK = RequestId("rehearsal"), "a rehearsal is made"
 GIVES_UP = (LeaseLost, StoreUnavailable)  # they say nothing of the scripts
 
 
@@ -112,6 +112,7 @@ def rehearse(runner: Runner, *, documents: int, wish: Wish = ALL, in_production:
         length=runner.lease,
         should_stop=runner.should_stop,
         lease_id=LEASE_ID,
+        work=WORK,
     ):
         drop(clone)
         try:
@@ -129,7 +130,7 @@ def sweep(databases: Databases, *, clock: Clock, length: timedelta) -> bool:
         if not any(database.list_collection_names() for database in (clone.app, clone.audit, clone.compliance)):
             return False
     try:
-        with lease(databases, owner=owner(), clock=clock, length=length, lease_id=LEASE_ID):
+        with lease(databases, owner=owner(), clock=clock, length=length, lease_id=LEASE_ID, work=WORK):
             drop(clone)
     except LockHeld:
         return False

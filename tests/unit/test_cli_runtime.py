@@ -1,20 +1,18 @@
 """What commands share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
-from celery import Celery
 
 from compliance.jobs.job import Job, RequestId, State
 from compliance.settings import Settings
 from worker.addresses import Addresses
 from worker.cli import Runtime
-from worker.cli import runtime as module
-from worker.services import Services
+from worker.services import Publish, Services
 
 THREADS = 8
 
@@ -24,36 +22,31 @@ def job(moment: Any) -> Job:
     return Job(request_id=RequestId("r-1"), kind="audit.verify", payload={}, state=State.QUEUED, created_at=moment)
 
 
-class Applications:
-    """Makes applications, and counts them and what is published.
+class Bells:
+    """Makes doorbells, and counts them and what is published.
 
     Whoever makes one waits a moment for somebody else to do the same, so that two at once are seen.
     """
 
     def __init__(self) -> None:
-        self.made: list[Celery] = []
+        self.made = 0
         self.published: list[Job] = []
         self._at_once = Barrier(2)
 
-    def __call__(self, _: Addresses) -> Celery:
-        self.made.append(Celery("test", set_as_current=False))
+    def __call__(self, _: Addresses) -> Publish:
+        self.made += 1
         with suppress(BrokenBarrierError):
             self._at_once.wait(0.3)
-        return self.made[-1]
-
-    def publisher(self, _: Celery) -> Callable[[Job], None]:
         return self.published.append
 
 
 @pytest.fixture
-def applications(monkeypatch: pytest.MonkeyPatch) -> Applications:
-    applications = Applications()
-    monkeypatch.setattr(module, "publisher", applications.publisher)
-    return applications
+def bells() -> Bells:
+    return Bells()
 
 
 @pytest.fixture
-def services(applications: Applications) -> Iterator[Services]:
+def services(bells: Bells) -> Iterator[Services]:
     settings = Settings.model_validate(
         {
             "MONGODB_URI": "mongodb://127.0.0.1:1/?replicaSet=rs0",
@@ -61,25 +54,21 @@ def services(applications: Applications) -> Iterator[Services]:
             "COMPLIANCE_WRITER_KEY": "k" * 40,
         }
     )
-    runtime = Runtime(load=lambda _: settings, application=applications, environ={})
+    runtime = Runtime(load=lambda _: settings, doorbell=bells, environ={})
     with runtime.services() as services:
         yield services
 
 
-def test_many_jobs_are_published_through_one_application(
-    services: Services, applications: Applications, job: Job
-) -> None:
+def test_many_jobs_are_published_through_one_doorbell(services: Services, bells: Bells, job: Job) -> None:
     """An application connects signals and holds connections: one for each job would be a leak."""
-    assert applications.made == []
+    assert bells.made == 0
     for _ in range(1000):
         services.publish(job)
 
-    assert (len(applications.made), len(applications.published)) == (1, 1000)
+    assert (bells.made, len(bells.published)) == (1, 1000)
 
 
-def test_threads_that_publish_at_once_share_one_application(
-    services: Services, applications: Applications, job: Job
-) -> None:
+def test_threads_that_publish_at_once_share_one_doorbell(services: Services, bells: Bells, job: Job) -> None:
     together = Barrier(THREADS)
 
     def publish() -> None:
@@ -90,4 +79,4 @@ def test_threads_that_publish_at_once_share_one_application(
         for done in [pool.submit(publish) for _ in range(THREADS)]:
             done.result(10)
 
-    assert (len(applications.made), len(applications.published)) == (1, THREADS)
+    assert (bells.made, len(bells.published)) == (1, THREADS)
