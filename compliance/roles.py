@@ -22,6 +22,8 @@ SEAL = (BATCHES, CHECKPOINTS, TILES, COSIGNATURES, INCIDENTS)  # what the sealer
 OUTBOX = "outbox"
 APPROVALS = "migration_approvals"
 PROMOTIONS = "migration_promotions"
+CONTROL = "migration_control"
+REBUILD = "rebuild:"  # begins the ids of what ``migration_control`` says of collections that are rebuilt
 PRE_IMAGES = "compliance_pre_images"  # with the application's data: nobody reads it who may not read that
 REHEARSAL = "_rehearsal"  # what the name of a copy of the application database ends with
 READ = ("find", "listIndexes", "collStats")
@@ -72,6 +74,11 @@ class Grants:
     importable: Sequence[str]
 
 
+def shadow_of(collection: str) -> str:
+    """Return the name of the copy that is to take the place of *collection*; roles name it before it is there."""
+    return f"{collection}_shadow"
+
+
 def role_name(role: Role, database: str) -> str:
     """Return the name of the MongoDB role; roles live in ``admin``, so the application's name is part of it."""
     return f"{role.value}@{database}"
@@ -111,6 +118,7 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
     return [
         _allow(app, "", "listCollections", *READ),
         *(_allow(app, name, "update", "remove") for name in grants.erasable),
+        *(_allow(app, shadow_of(name), "remove") for name in grants.erasable),
         *(_allow(app, name, "insert") for name in grants.importable),
         _allow(app, PRE_IMAGES, "remove"),
         _allow(app, "consent", "insert", "update"),
@@ -124,10 +132,18 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
 
 
 def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
-    ddl = ("listCollections", "createCollection", "createIndex", "dropIndex", "collMod", "dropCollection")
+    ddl = (
+        "listCollections",
+        "createCollection",
+        "createIndex",
+        "dropIndex",
+        "collMod",
+        "dropCollection",
+        "renameCollectionSameDB",
+    )
     return [
         _allow(app, "", "insert", "update", "remove", "bypassDocumentValidation", "indexStats", *ddl, *READ),
-        _allow(app, "", "changeStream"),  # to keep the two shapes of an online change in step
+        _allow(app, "", "changeStream"),  # online changes and rebuilt collections follow writers
         _allow(audit, "", "listCollections"),
         _allow(audit, AUDIT_LOG, "insert", *READ),
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),

@@ -25,6 +25,7 @@ __all__ = ["Context", "Effect", "Report", "Shape", "Transform", "timedelta"]  # 
 
 Effect = Callable[[Session], Mapping[str, Detail] | None]
 Transform = Callable[[Document], Mapping[str, Any]]
+Make = Callable[[Document], Mapping[str, Any] | None]
 Update = Document | list[Document]
 Cost = Mapping[str, int]
 FREE: Cost = {}
@@ -88,6 +89,11 @@ class Context:
     def largest_batch(self) -> int:
         """How many documents a batch may look at."""
         return self.most_docs or self.batch_docs * GROWTH
+
+    @property
+    def fence(self) -> int:
+        """The fence of the lease."""
+        return self._run.job.fence
 
     @property
     def is_dry_run(self) -> bool:
@@ -235,6 +241,35 @@ class Context:
         ops.transform.transform(
             self, collection, where, fields, function, error_budget=error_budget, keep_before=keep_before
         )
+
+    def rebuild(
+        self,
+        collection: str,
+        *,
+        function: Make | None = None,
+        pipeline: tuple[Document, ...] | list[Document] = (),
+        schema: Document | None = None,
+        options: Document | None = None,
+        freeze_seconds: float = 5,
+    ) -> None:
+        """Let a copy take the place of *collection*: for what cannot be done in place. Writes are refused for a moment.
+
+        Args:
+            collection: No view, not capped, no time series; no view may show it.
+            function: Makes a new document of an old one, with the same ``_id``, or None where there is to be none.
+            pipeline: Does that instead, by stages that look at one document.
+            schema: The ``$jsonSchema`` from then on; without it the validator stays.
+            options: Others of the new collection, by the server's names, such as ``collation``.
+            freeze_seconds: How long writes may be refused; longer, and they are let in again.
+        """
+        wanted = ops.rebuild.Wanted(
+            collection=collection, function=function, pipeline=pipeline, schema=schema, options=options or {}
+        )
+        ops.rebuild.rebuild(self, wanted, freeze_seconds=freeze_seconds)
+
+    def drop_rebuilt(self, collection: str) -> None:
+        """Drop the copy of a ``rebuild`` that did not take the place of its collection."""
+        ops.rebuild.drop_rebuilt(self, collection)
 
     def restore(self, collection: str) -> None:
         """Give documents back what ``keep_before`` kept of them: the way back, where no other one is written.

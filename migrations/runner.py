@@ -1,7 +1,7 @@
 """Run a plan: under the lease, revision by revision, each with its events in the history and in the audit log."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -25,6 +25,7 @@ from migrations.online.follow import Change, Follower, following
 from migrations.ops.aside import count_unsettled
 from migrations.ops.estimate import read_oplog
 from migrations.ops.foundation import is_complete, require_provisioned
+from migrations.ops.rebuild import recover
 from migrations.overlay import Overlay
 from migrations.past import Mark
 from migrations.plan import (
@@ -319,8 +320,12 @@ class Runner:
         left = self.count_set_aside(revisions)
         return before - left, left
 
-    def _lease(self) -> AbstractContextManager[Run]:
-        return lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
+    @contextmanager
+    def _lease(self) -> Iterator[Run]:
+        held = lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
+        with held as run:
+            recover(self._hands("recovery", run))  # whoever died may have left writes refused
+            yield run
 
     def _incomplete(self, plan: Plan) -> tuple[Revision, ...]:
         """Return the foundation where it is applied and not as it should be, else nothing."""

@@ -8,7 +8,15 @@ from datetime import timedelta
 import structlog
 
 from compliance.audit.entry import Detail, Entry
-from compliance.errors import ComplianceError, Disposition, JobKillsWorkers, LeaseLost
+from compliance.erasure.copies import is_frozen
+from compliance.errors import (
+    ComplianceError,
+    Disposition,
+    JobKillsWorkers,
+    LeaseLost,
+    StepRefused,
+    StoreUnavailable,
+)
 from compliance.jobs.document import finished, from_document
 from compliance.jobs.job import Ask, Job, RequestId, State
 from compliance.jobs.ledger import Claim
@@ -132,6 +140,7 @@ def _attempt(kind: JobKind, run: Run, services: Services) -> Ending:
         log.warning("job.lease_lost")
         return Ending.LEASE_LOST
     except ComplianceError as error:
+        error = _of_the_moment(error, services)
         log.warning("job.failed", error=type(error).__name__, disposition=error.disposition.value)
         return _settle(run, error, services)
     except Exception as error:
@@ -140,6 +149,13 @@ def _attempt(kind: JobKind, run: Run, services: Services) -> Ending:
         raise
     log.info("job.done")
     return Ending.DONE
+
+
+def _of_the_moment(error: ComplianceError, services: Services) -> ComplianceError:
+    """Return *error*, or one that passes where a migration has a collection refuse every write for a moment."""
+    if isinstance(error, StepRefused) and is_frozen(services.databases):
+        return StoreUnavailable("a collection takes no writes for a moment: a migration exchanges it")
+    return error
 
 
 def _refuse_hopeless(job: Job) -> None:

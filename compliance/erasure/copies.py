@@ -1,5 +1,6 @@
 """Copies of documents that migrations keep for a while, in the application database, where every sweep looks.
 
+What a migration overwrote is one kind, the copy of a collection that is rebuilt (``migrations.ops.rebuild``) the other.
 A document that is erased takes its copies along in the same transaction. What that does not find is looked for before a
 person counts as erased: copies in which an identifier stands, and copies of documents that are gone.
 
@@ -21,26 +22,55 @@ from compliance.datamap.subject import Identity
 from compliance.erasure.stage import COMPLETE, REQUESTS, Stage
 from compliance.erasure.sweep import Finder, compile_needles, sweep_collection
 from compliance.mongo import Databases, Db, Document, Session, driver_errors
-from compliance.roles import PRE_IMAGES
+from compliance.roles import CONTROL, PRE_IMAGES, shadow_of
 
 LOOKED_AT = 1000
 BEING_ERASED = (Stage.EXECUTING, Stage.RESIDUAL_FOUND, *COMPLETE)
 
 
 def forget(database: Db, collection: str, ids: list[Any], *, session: Session) -> None:
-    """Remove the copies of the documents *ids* of *collection* in the transaction of *session*."""
+    """Remove the copies of the documents *ids* of *collection* in the transaction of *session*.
+
+    Where the collection is being rebuilt, who rebuilds it sees that, and copies what is still there.
+    """
+    database[shadow_of(collection)].delete_many({"_id": {"$in": ids}}, session=session)
     database[PRE_IMAGES].delete_many({"collection": collection, "document_id": {"$in": ids}}, session=session)
 
 
+def rebuilt(databases: Databases) -> tuple[str, ...]:
+    """Return the collections that are being rebuilt."""
+    with driver_errors():
+        found = databases.compliance[CONTROL].find({"is_over": False}, {"collection": 1})
+        return tuple(str(record["collection"]) for record in found)
+
+
+def is_frozen(databases: Databases) -> bool:
+    """Whether writes to some collection are refused for a moment, because it is being rebuilt."""
+    with driver_errors():
+        return databases.compliance[CONTROL].find_one({"frozen": {"$exists": True}}, {"_id": 1}) is not None
+
+
+def is_copy(name: str, collections: Iterable[str]) -> bool:
+    """Whether *name* is that of a copy of one of *collections*, under whichever of its names."""
+    return any(name == shadow_of(one) or name.startswith(f"{shadow_of(one)}_") for one in collections)
+
+
 def stray_copies(
-    database: Db, needles: Finder, *, check: Callable[[], None] = lambda: None
+    databases: Databases, needles: Finder, *, skip: Iterable[str] = (), check: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield the copies that have to go, as names of collections with ids of their documents.
 
-    *check* is called for every batch and ends the search by what it raises.
+    Args:
+        databases: Where to look.
+        needles: What must not stand in a copy.
+        skip: Collections whose documents are still there, so that their copies would come back.
+        check: Called for every batch; ends the search by what it raises.
     """
-    found = (document["_id"] for document in sweep_collection(database[PRE_IMAGES], needles, check=check))
-    yield from ((PRE_IMAGES, ids) for ids in _in_batches(found))
+    database = databases.app
+    looked_at = [shadow_of(one) for one in rebuilt(databases) if one not in set(skip)]
+    for name in (PRE_IMAGES, *looked_at):
+        found = (document["_id"] for document in sweep_collection(database[name], needles, check=check))
+        yield from ((name, ids) for ids in _in_batches(found))
     yield from ((PRE_IMAGES, ids) for ids in _in_batches(_orphans(database, check)))
 
 

@@ -6,7 +6,7 @@ so a successor simply starts over: what is gone is not found again.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from compliance.datamap.lint import impossible_actions
 from compliance.datamap.model import DataMap, Delete
 from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import Identity, SubjectId, to_entity_id
-from compliance.erasure.copies import forget, stray_copies
+from compliance.erasure.copies import forget, is_copy, rebuilt, stray_copies
 from compliance.erasure.holds import Holds
 from compliance.erasure.keyed import KeyedNeedles, reveal
 from compliance.erasure.locate import Locator, find_identity
@@ -24,7 +24,7 @@ from compliance.erasure.plan import Step, compile_steps, update_for
 from compliance.erasure.request import Requests
 from compliance.erasure.stage import Stage
 from compliance.erasure.sweep import Finder, compile_needles, normalise, sweep
-from compliance.errors import ConfigurationError, ErasureIncomplete, LegalHoldActive, UnknownSubject
+from compliance.errors import ConfigurationError, ErasureIncomplete, LegalHoldActive, StoreUnavailable, UnknownSubject
 from compliance.jobs.run import Effect, Outcome, Run
 from compliance.mongo import Databases, Db, Session, driver_errors
 
@@ -308,9 +308,9 @@ def _apply(erasure: Erasure, step: Step, ids: list[Any], referenced: list[Any], 
     return collection.update_many(guarded, update, session=session).modified_count
 
 
-def _forget_copies(erasure: Erasure) -> None:
+def _forget_copies(erasure: Erasure, skip: Sequence[str]) -> None:
     """Remove the copies that migrations keep and in which the person is named, each batch with its entry."""
-    for collection, ids in stray_copies(erasure.databases.app, erasure.needles, check=erasure.run.check):
+    for collection, ids in stray_copies(erasure.databases, erasure.needles, skip=skip, check=erasure.run.check):
         _remove(erasure, collection, ids)
 
 
@@ -326,16 +326,22 @@ def _remove(erasure: Erasure, collection: str, ids: list[Any]) -> None:
     erasure.affected = dict((outcome.checkpoint or {})["affected"])
 
 
-def _look_again(erasure: Erasure, *, skip: Iterable[str] = ()) -> None:
+def _look_again(erasure: Erasure, *, skip: Sequence[str] = ()) -> None:
     """Remove stray copies, then sweep every collection for every identifier that is known.
 
     Raises:
         ErasureIncomplete: Naming the collections; recorded before it is raised.
     """
-    _forget_copies(erasure)
-    residual = sweep(erasure.databases.app, erasure.needles, skip=skip, check=erasure.run.check)
+    _forget_copies(erasure, skip)
+    found = sweep(erasure.databases.app, erasure.needles, skip=skip, check=erasure.run.check)
+    residual = {name: count for name, count in found.items() if not is_copy(name, skip)}
     if not residual:
         return
+    being_rebuilt = rebuilt(erasure.databases)
+    if all(is_copy(name, being_rebuilt) for name in residual):
+        raise StoreUnavailable(
+            f"{', '.join(residual)} is about to take the place of a collection; looked at again soon"
+        )
 
     def effect(session: Session) -> Outcome:
         now = erasure.run.clock.now()

@@ -25,6 +25,8 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "walk": ("collection",),
     "transform": ("collection",),
     "restore": ("collection",),
+    "rebuild": ("collection",),
+    "drop_rebuilt": ("collection",),
     "atomic": ("what", "function"),
     "verify": ("collection",),
     "gate": ("name",),
@@ -202,7 +204,7 @@ def _kind_of_step(operation: Operation) -> Kind:
             return Kind.EXPAND if operation.value("to", "strict") != "strict" else Kind.CONTRACT
         case "drop_collection" | "drop_index" | "drop_buckets":
             return Kind.CONTRACT
-        case "backfill" | "walk" | "transform" | "restore" | "atomic" | "partition" | "merge_partitions":
+        case "backfill" | "walk" | "transform" | "restore" | "rebuild" | "atomic" | "partition" | "merge_partitions":
             return Kind.DATA
     return Kind.OTHER
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from compliance.clock import Clock
 from compliance.errors import ComplianceError, StoreUnavailable
 from compliance.mongo import Databases, driver_errors
-from migrations.throttle.control import CONTROL
+from compliance.roles import CONTROL
 
 EVERY = timedelta(milliseconds=100)
 IDLE_WRITES, RECENT_WRITES = 20, 20

@@ -5,6 +5,8 @@ Document shape (``migration_control``)::
     {_id: "throttle", batch_seconds: double, max_lag_seconds: double, paused: bool, window: str | null, by: str,
      at: date}
     {_id: "canary", at: date}
+
+What is there of collections that are rebuilt is in ``migrations.ops.rebuild.shadow``.
 """
 
 import re
@@ -20,8 +22,8 @@ from compliance.audit.log import AuditLog
 from compliance.clock import Clock
 from compliance.errors import InvalidPayload
 from compliance.mongo import Databases, Document, Session, driver_errors
+from compliance.roles import CONTROL
 
-CONTROL = "migration_control"
 THROTTLE = "throttle"
 SHORTEST_BATCH, LONGEST_BATCH = 0.01, 10.0
 

@@ -20,6 +20,7 @@ from compliance.roles import (
     privileges,
     rights,
     role_name,
+    shadow_of,
 )
 from compliance.settings import DATA_MAP
 
@@ -136,7 +137,7 @@ def test_the_worker_removes_only_what_an_erasure_may_and_finished_jobs() -> None
         if "remove" in found["actions"]
     }
 
-    erasable = {*GRANTS.erasable, "compliance_pre_images"}
+    erasable = {*GRANTS.erasable, *map(shadow_of, GRANTS.erasable), "compliance_pre_images"}
     assert removable == {("app_compliance", "jobs"), *(("app", name) for name in erasable)}
 
 

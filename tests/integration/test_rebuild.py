@@ -1,0 +1,417 @@
+"""A copy takes the place of a collection: nothing that was acknowledged is lost, nobody who was erased comes back."""
+
+import multiprocessing
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import Int64, ObjectId
+from deployment import Deployment
+from every import sampled
+from faults import Died, mortal
+from migrated import leave_the_lease_behind, write_scripts
+from pymongo.errors import PyMongoError, WriteError
+from waiting import wait_until
+
+from compliance.errors import GateClosed, LockHeld, MigrationError, StepFailed
+from compliance.mongo import Document, open_client
+from migrations.ops.rebuild.rebuild import _Rebuilding
+from migrations.runner import Runner
+
+MAKE = 'ctx.rebuild("things", pipeline=[{"$set": {"total": {"$add": ["$n", "$m"]}}}, {"$unset": "old"}])'
+SCRIPT = '''
+        """Rebuild."""
+
+        import itertools
+
+
+        COUNTER = itertools.count()
+
+
+        def twice(document):
+            if document.get("bad"):
+                raise ValueError("it is bad")
+            return None if document.get("gone") else {**document, "n": document["n"] * 2}
+
+
+        def other_id(document):
+            return {**document, "_id": -1}
+
+
+        def counted(document):
+            return {**document, "count": next(COUNTER)}
+
+
+        def up(ctx):
+            """Rebuild."""
+            UP
+
+
+        def down(ctx):
+            """Let go of a copy that is left."""
+            ctx.drop_rebuilt("things")
+'''
+
+
+def arranged(empty: Deployment, folder: Path, up: str, documents: list[Document], **settings: Any) -> Deployment:
+    scripts = write_scripts(folder / "scripts", {"v001_data_it.py": SCRIPT.replace("UP", up)})
+    deployment = empty.with_settings(migrations=scripts, batch_docs=4, **settings)
+    deployment.runner().up("000")
+    if documents:
+        empty.admin.app["things"].insert_many(documents)
+    return deployment
+
+
+def some(number: int = 11) -> list[Document]:
+    return [{"_id": n, "n": n, "m": 1, "old": True} for n in range(number)]
+
+
+def things(empty: Deployment) -> dict[Any, Document]:
+    return {one["_id"]: one for one in empty.admin.app["things"].find()}
+
+
+def names(empty: Deployment) -> set[str]:
+    return {name for name in empty.admin.app.list_collection_names() if name.startswith("things")}
+
+
+def control(empty: Deployment) -> Document:
+    found = empty.admin.compliance["migration_control"].find_one({"_id": "rebuild:things"})
+    assert found is not None
+    return found
+
+
+def is_done(deployment: Deployment) -> bool:
+    with suppress(LockHeld):
+        deployment.runner(most_docs=4).up()
+        return True
+    return False
+
+
+def test_a_collection_is_rebuilt_with_its_indexes_and_its_validator(empty: Deployment, tmp_path: Path) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some())
+    app = empty.admin.app
+    app["things"].create_index("n", name="ux_n", unique=True)
+    app["things"].create_index("m", name="ix_m", sparse=True)
+    app.command("collMod", "things", validator={"n": {"$gte": 0}}, validationLevel="moderate")
+    before = empty.admin.app["things"].index_information()
+    options = app["things"].options()
+
+    deployment.runner().up()
+
+    assert things(empty) == {n: {"_id": n, "n": n, "m": 1, "total": n + 1} for n in range(11)}
+    assert (app["things"].index_information(), app["things"].options()) == (before, options)
+    assert (names(empty), control(empty)["is_over"], "frozen" in control(empty)) == ({"things"}, True, False)
+    (entry,) = empty.entries(**{"details.op": "rebuild", "details.is_done": True})
+    assert 0 < entry["details"]["frozen_ms"] < 5000
+    assert (entry["details"]["deleted_late"], entry["details"]["written_late"]) == (0, 0)
+
+
+def test_a_function_makes_documents_anew_or_leaves_them_out(empty: Deployment, tmp_path: Path) -> None:
+    documents = [{"_id": 1, "n": Int64(2)}, {"_id": "a", "n": 1.5}, {"_id": ObjectId("0" * 24), "n": 1, "gone": True}]
+    schema = '{"bsonType": "object", "required": ["n"]}'
+    options = '{"collation": {"locale": "de"}}'
+    call = f'ctx.rebuild("things", function=twice, schema={schema}, options={options})'
+    deployment = arranged(empty, tmp_path, call, documents)
+
+    deployment.runner().up()
+
+    assert things(empty) == {1: {"_id": 1, "n": 4}, "a": {"_id": "a", "n": 3.0}}
+    found = empty.admin.app["things"].options()
+    assert (found["collation"]["locale"], found["validationLevel"]) == ("de", "strict")
+    with pytest.raises(WriteError):
+        empty.admin.app["things"].insert_one({"_id": 2})
+    declared = empty.admin.compliance["declared_schema"].find_one({"collection": "things"})
+    assert declared is not None
+
+
+@pytest.mark.parametrize(
+    ("call", "document", "error", "why"),
+    [
+        ("function=twice", {"_id": 1, "bad": True}, StepFailed, "it is bad"),
+        ("function=other_id", {"_id": 1}, StepFailed, "keep its _id"),
+        ("function=counted", {"_id": 1}, StepFailed, "not made the same twice"),
+        ('pipeline=[{"$set": {"_id": 7}}]', {"_id": 1}, StepFailed, "the _id of documents"),
+        ('pipeline=[{"$group": {"_id": 1}}]', {"_id": 1}, MigrationError, r"more than one document: \$group"),
+        ("freeze_seconds=61", {"_id": 1}, MigrationError, "from 0.1 to 60"),
+    ],
+)
+def test_what_cannot_be_made_anew_is_said_and_nothing_is_exchanged(
+    empty: Deployment, tmp_path: Path, call: str, document: Document, error: type[Exception], why: str
+) -> None:
+    deployment = arranged(empty, tmp_path, f'ctx.rebuild("things", {call})', [document])
+
+    with pytest.raises(error, match=why):
+        deployment.runner().up()
+
+    assert things(empty) == {1: document}
+    empty.admin.app["things"].insert_one({"_id": 2})  # writes go on
+
+
+def test_duplicates_that_are_made_anew_are_found_while_writes_are_refused(empty: Deployment, tmp_path: Path) -> None:
+    deployment = arranged(empty, tmp_path, 'ctx.rebuild("things", pipeline=[{"$set": {"n": 1}}])', some(3))
+    empty.admin.app["things"].create_index("n", name="ux_n", unique=True)
+
+    with pytest.raises(StepFailed, match="duplicates in the index ux_n"):
+        deployment.runner().up()
+
+    empty.admin.app["things"].insert_one({"_id": 50, "n": 50})
+    assert "frozen" not in control(empty)
+    deployment.runner().down("000")
+    assert names(empty) == {"things"}
+
+
+def test_what_cannot_be_rebuilt_is_refused_with_the_reason(empty: Deployment, tmp_path: Path) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, [])
+    app = empty.admin.app
+    with pytest.raises(StepFailed, match="does not exist"):
+        deployment.runner().up()
+    app.create_collection("things", capped=True, size=4096)
+    with pytest.raises(StepFailed, match="it is capped"):
+        deployment.runner().up()
+    app.drop_collection("things")
+    app.create_collection("things", timeseries={"timeField": "at"})
+    with pytest.raises(StepFailed, match="time series"):
+        deployment.runner().up()
+    app.drop_collection("things")
+    app.create_collection("things")
+    app.create_collection("things_seen", viewOn="things", pipeline=[])
+    with pytest.raises(StepFailed, match="the view things_seen shows it"):
+        deployment.runner().up()
+    app.drop_collection("things_seen")
+    app.create_collection("things_shadow")
+
+    with pytest.raises(StepFailed, match="things_shadow is there, and not ours"):
+        deployment.runner().up()
+
+    assert names(empty) == {"things", "things_shadow"}
+
+
+def write(uri: str, name: str, number: int, writers: int, told: Connection) -> None:
+    """Insert, update and delete until told to end; then say what of it was acknowledged."""
+    chosen = random.Random(number)
+    wanted: dict[int, int | None] = {}
+    refused, id_ = 0, number
+    with open_client(uri, app_name="writer") as client:
+        documents = client[name]["things"]
+        while not told.poll(0.001):
+            old = [one for one, value in wanted.items() if value is not None]
+            what = chosen.randrange(3) if old else 0
+            try:
+                if what == 0:
+                    documents.insert_one({"_id": id_, "n": id_, "m": 0, "old": True})
+                    wanted[id_] = 0
+                    id_ += writers
+                elif what == 1:
+                    one = chosen.choice(old)
+                    documents.update_one({"_id": one}, {"$inc": {"m": 1}})
+                    wanted[one] = (wanted[one] or 0) + 1
+                else:
+                    one = chosen.choice(old)
+                    documents.delete_one({"_id": one})
+                    wanted[one] = None
+            except PyMongoError as error:
+                assert getattr(error, "code", None) == 121, error  # noqa: PT017 - counted
+                refused += 1
+    told.send((wanted, refused))
+
+
+@contextmanager
+def writing(empty: Deployment, writers: int = 3) -> Iterator[dict[int, int | None]]:
+    """Let processes write for the block; afterwards the dictionary says what they were acknowledged."""
+    uri = empty.stack.endpoints.mongodb_uri("admin", auth_source="admin")
+    context = multiprocessing.get_context("spawn")
+    lines = [context.Pipe() for _ in range(writers)]
+    processes = [
+        context.Process(target=write, args=(uri, empty.name, 1000 + number, writers, there))
+        for number, (_, there) in enumerate(lines)
+    ]
+    for process in processes:
+        process.start()
+    wanted: dict[int, int | None] = {}
+    try:
+        wait_until(lambda: empty.admin.app["things"].count_documents({"_id": {"$gte": 1000}}) > 0, timeout=30, what="w")
+        yield wanted
+    finally:
+        for here, _ in lines:
+            here.send("end")
+        for here, _ in lines:
+            if here.poll(30):
+                wanted |= here.recv()[0]
+        for process in processes:
+            process.join(timeout=30)
+
+
+def assert_nothing_lost(empty: Deployment, wanted: dict[int, int | None]) -> None:
+    found = {id_: one for id_, one in things(empty).items() if id_ >= 1000}
+
+    assert {id_: one["m"] for id_, one in found.items()} == {id_: m for id_, m in wanted.items() if m is not None}
+    assert len(wanted) > 10
+
+
+def test_no_acknowledged_write_is_lost_beside_writers(empty: Deployment, tmp_path: Path) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some(100))
+
+    with writing(empty) as wanted:
+        deployment.runner().up()
+        threading.Event().wait(0.2)
+
+    assert_nothing_lost(empty, wanted)
+    rebuilt = [one for one in things(empty).values() if one["_id"] < 1000]
+    assert all(one["total"] == one["n"] + 1 and "old" not in one for one in rebuilt)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("at", sampled(range(3, 15), each=4))
+def test_who_dies_is_followed_by_one_who_lets_writes_in_and_goes_on(
+    empty: Deployment,
+    tmp_path: Path,
+    at: int,
+    committed: bool,  # noqa: FBT001
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some(), lease=timedelta(seconds=0.5))
+    with writing(empty, writers=1) as wanted:
+        runner: Runner = deployment.runner(most_docs=4)
+        with suppress(Died):
+            replace(runner, databases=mortal(runner.databases, at=at, committed=committed)).up()
+        leave_the_lease_behind(empty.admin)
+        wait_until(lambda: is_done(deployment), timeout=30, what="a successor finishes")
+
+    assert_nothing_lost(empty, wanted)
+    assert names(empty) == {"things"}
+
+
+def test_who_dies_while_writes_are_refused_is_followed_by_whoever_migrates_next(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some(), lease=timedelta(seconds=0.5))
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Rebuilding, "_rename", die)
+        with pytest.raises(Died):
+            deployment.runner().up()
+    with pytest.raises(WriteError):
+        empty.admin.app["things"].insert_one({"_id": 50})
+    (exchanging,) = names(empty) - {"things"}
+    leave_the_lease_behind(empty.admin)
+
+    def is_down() -> bool:
+        with suppress(LockHeld):
+            deployment.runner().down("000")
+            return True
+        return False
+
+    wait_until(is_down, timeout=30, what="the next one")
+
+    assert exchanging.startswith("things_shadow_")
+    empty.admin.app["things"].insert_one({"_id": 50})
+    assert names(empty) == {"things"}
+
+
+def test_too_small_a_budget_lets_writes_in_again_and_the_next_run_goes_on(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some())
+    lines: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(_Rebuilding, "_left", lambda _: timedelta())
+        with pytest.raises(GateClosed, match="3 times; writes go on, and things_shadow stays"):
+            deployment.runner(report=lines.append).up()
+    empty.admin.app["things"].insert_one({"_id": 50, "n": 1, "m": 1})
+    assert names(empty) == {"things", "things_shadow"}
+
+    deployment.runner(report=lines.append).up()
+
+    assert things(empty)[50] == {"_id": 50, "n": 1, "m": 1, "total": 2}
+    assert sum("copy about" in line for line in lines) == 2
+    assert names(empty) == {"things"}
+
+
+@contextmanager
+def beside(method: str, deed: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Do something once, right before *method* of a rebuilding."""
+    original, done = getattr(_Rebuilding, method), []
+
+    def meddled(self: Any, *arguments: Any, **named: Any) -> Any:
+        if not done:
+            done.append(deed())
+        return original(self, *arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Rebuilding, method, meddled)
+        yield
+    assert done
+
+
+@pytest.mark.parametrize("method", ["_copy", "_try", "_exchange", "_make_unique", "_rename"])
+def test_who_is_erased_while_it_is_rebuilt_is_in_neither(
+    empty: Deployment, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = 'ctx.rebuild("users", pipeline=[{"$set": {"seen": True}}])'
+    deployment = arranged(empty, tmp_path, up, [])
+    ann, bob = ObjectId("65e5f0a1b2c3d4e5f6a7b8c1"), ObjectId("65e5f0a1b2c3d4e5f6a7b8c2")
+    people = [{"_id": ann, "email": "ann@example.org"}, {"_id": bob, "email": "bob@example.org"}]
+    empty.admin.app["users"].insert_many(people)
+
+    def erase() -> None:
+        deployment.run("erasure.request", {"subject_id": str(ann)})
+
+    with beside(method, erase, monkeypatch):
+        deployment.runner().up()
+
+    def is_erased() -> bool:  # in the moment of the exchange it is tried again
+        return deployment.carry_out("erasure.request", {"subject_id": str(ann)}).state == "done"
+
+    wait_until(is_erased, timeout=60, what="the erasure")
+    assert [one["_id"] for one in empty.admin.app["users"].find()] == [bob]
+    assert "users_shadow" not in empty.admin.app.list_collection_names()
+    assert deployment.entries(action="erasure.residual_found") == []
+
+
+def test_what_is_removed_from_the_copy_is_asked_of_the_collection(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some())
+
+    with beside("_exchange", lambda: empty.admin.app["things_shadow"].delete_many({"_id": {"$lt": 5}}), monkeypatch):
+        deployment.runner().up()
+
+    assert sorted(things(empty)) == list(range(11))
+
+
+def test_what_is_deleted_at_the_last_moment_is_deleted_behind_it(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some())
+
+    with beside("_rename", lambda: empty.admin.app["things"].delete_one({"_id": 3}), monkeypatch):
+        deployment.runner().up()
+
+    assert 3 not in things(empty)
+    (entry,) = empty.entries(**{"details.op": "rebuild", "details.is_done": True})
+    assert entry["details"]["deleted_late"] == 1
+
+
+def test_what_is_written_past_the_validator_at_the_last_moment_is_told(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some())
+    lines: list[str] = []
+
+    def bypass() -> None:
+        empty.admin.app["things"].update_one({"_id": 3}, {"$set": {"m": 9}}, bypass_document_validation=True)
+
+    with beside("_rename", bypass, monkeypatch):
+        deployment.runner(report=lines.append).up()
+
+    assert things(empty)[3]["m"] == 1
+    assert any("1 documents of things were written past the validator" in line for line in lines)
