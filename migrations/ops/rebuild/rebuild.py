@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 TRIES, FAILURES = 3, 30
 PAUSE = timedelta(seconds=2)
+EVENTS = 1000  # in one transaction at most: fewer, and writers would be faster than the copy
 DUPLICATES = (11000, 359)  # 359: CannotConvertIndexToUnique
 SHORTEST, LONGEST = 0.1, 60.0
 
@@ -240,7 +241,7 @@ class _Rebuilding:
         now = now_of(self.ctx.databases) if since is None else since
         while True:
             self._check()
-            some = stream.next(self.ctx.batch_docs)
+            some = stream.next(EVENTS)
             self.place = {**self.place, "token": some.token or self.place["token"]}
             if some.ids:
                 self._copy_again(list(some.ids.values()))
