@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError, WriteConcernError, WriteError
 from compliance.mongo import CODEC, DUPLICATE_KEY, Db, Document, Session
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Update
+    from migrations.hands import Hands, Update
 
 MAJORITY = {"w": "majority"}
 ID_INDEX = {"_id": 1}
@@ -103,7 +103,7 @@ def _write(name: str, collection: str, **arguments: Any) -> Command:
     return Command(body={name: collection, **arguments}, in_transaction=True)
 
 
-def send(ctx: "Context", command: Command, *, session: Session | None = None) -> Document:
+def send(ctx: "Hands", command: Command, *, session: Session | None = None) -> Document:
     """Send *command* and return the answer.
 
     Raises:
@@ -119,7 +119,7 @@ def send(ctx: "Context", command: Command, *, session: Session | None = None) ->
     return answer
 
 
-def carry_out(ctx: "Context", command: Command) -> None:
+def carry_out(ctx: "Hands", command: Command) -> None:
     """Send *command*; in a dry run record it."""
     if ctx.is_dry_run:
         ctx.sketch.add(command)
@@ -127,7 +127,7 @@ def carry_out(ctx: "Context", command: Command) -> None:
         send(ctx, command)
 
 
-def database_of(ctx: "Context", command: Command) -> Db:
+def database_of(ctx: "Hands", command: Command) -> Db:
     """Return where *command* is sent."""
     if command.database == "admin":
         return ctx.databases.client.get_database("admin")

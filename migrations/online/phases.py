@@ -31,12 +31,12 @@ from migrations.ops.walk import begin, finish, sketch_update, updated
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 PASSES = 10
 
 
-def expand(ctx: "Context", shape: Shape) -> None:
+def expand(ctx: "Hands", shape: Shape) -> None:
     """Let both shapes be there, and give every document the new one.
 
     Raises:
@@ -45,12 +45,12 @@ def expand(ctx: "Context", shape: Shape) -> None:
     _check_ways(ctx, shape)
     _begin_to_follow(ctx, shape)
     if shape.schema_during is not None:
-        ctx.roll_out_validator(shape.collection, dict(shape.schema_during), to=validator.MODERATE)
+        validator.roll_out(ctx, shape.collection, dict(shape.schema_during), to=validator.MODERATE)
     where = {"$and": [holds(shape.old), lacks(shape.new)]}
     _walk(ctx, shape, "fill", where, shape.towards(Side.NEW))
 
 
-def require_agreement(ctx: "Context", shape: Shape) -> None:
+def require_agreement(ctx: "Hands", shape: Shape) -> None:
     """Return once no document disagrees, with everything in step that was written before the look.
 
     A document that is written while one looks may disagree for as long as the reconciler takes; it is looked at again.
@@ -71,32 +71,32 @@ def require_agreement(ctx: "Context", shape: Shape) -> None:
     ctx.report(f"verified: the shapes of every document of {shape.collection} agree")
 
 
-def _name_disagreeing(ctx: "Context", shape: Shape) -> str:
+def _name_disagreeing(ctx: "Hands", shape: Shape) -> str:
     found = find_disagreeing(ctx.databases, shape)
     number = found.number if found else 0
     return f"{number} documents of {shape.collection} hold two shapes that do not agree: {found}"
 
 
-def _wait(ctx: "Context", *, leaving: Side | None) -> None:
+def _wait(ctx: "Hands", *, leaving: Side | None) -> None:
     """Wait until everything is in step that was written before this call."""
     moment = present_moment(ctx.databases)
     state.wait_until_followed(ctx.databases, ctx.revision, moment, leaving=leaving, sleep=ctx.sleep)
 
 
-def contract(ctx: "Context", shape: Shape) -> None:
+def contract(ctx: "Hands", shape: Shape) -> None:
     """Ask for the new shape, and remove the old one from every document.
 
     Raises:
         ShapesDisagree: When an application still writes the old shape.
     """
     if shape.schema_after is not None:
-        ctx.roll_out_validator(shape.collection, dict(shape.schema_after), to=validator.MODERATE)
+        validator.roll_out(ctx, shape.collection, dict(shape.schema_after), to=validator.MODERATE)
     _remove(ctx, shape, Side.OLD)
     if shape.schema_after is not None:
-        ctx.roll_out_validator(shape.collection, dict(shape.schema_after))
+        validator.roll_out(ctx, shape.collection, dict(shape.schema_after), to=validator.STRICT)
 
 
-def undo(ctx: "Context", shape: Shape) -> None:
+def undo(ctx: "Hands", shape: Shape) -> None:
     """Remove the new shape, whose values the old one has, and put the validator back.
 
     Raises:
@@ -112,7 +112,7 @@ def undo(ctx: "Context", shape: Shape) -> None:
     _put_validator_back(ctx, shape)
 
 
-def _check_ways(ctx: "Context", shape: Shape) -> None:
+def _check_ways(ctx: "Hands", shape: Shape) -> None:
     arguments = {"up": list(shape.up), "down": list(shape.down), "lossy": shape.lossy}
     step = ctx.begin(Kind.VERIFY, f"go both ways on a sample of {shape.collection}", **arguments)
     if step is None:
@@ -124,7 +124,7 @@ def _check_ways(ctx: "Context", shape: Shape) -> None:
         ctx.finish(step, {"op": "check_ways", "collection": shape.collection, "lossy": bool(shape.lossy)})
 
 
-def _begin_to_follow(ctx: "Context", shape: Shape) -> None:
+def _begin_to_follow(ctx: "Hands", shape: Shape) -> None:
     """Note the moment before the first change: the reconciler goes on from there, whenever it comes."""
     step = ctx.begin(Kind.DDL, f"keep both shapes of {shape.collection} in step from here on", shape=shape.collection)
     if step is None or ctx.retries:
@@ -145,7 +145,7 @@ def _begin_to_follow(ctx: "Context", shape: Shape) -> None:
     ctx.finish(step, {"op": "follow", "collection": shape.collection})
 
 
-def _walk(ctx: "Context", shape: Shape, op: str, where: Document, update: Pipeline) -> None:
+def _walk(ctx: "Hands", shape: Shape, op: str, where: Document, update: Pipeline) -> None:
     """Carry *update* through the collection once; what is written behind the place reached is the reconciler's."""
     step = begin(ctx, op, collection=shape.collection, where=where, update=update)
     if step is None:
@@ -174,7 +174,7 @@ def _walk(ctx: "Context", shape: Shape, op: str, where: Document, update: Pipeli
     finish(ctx, going)
 
 
-def _remove(ctx: "Context", shape: Shape, side: Side) -> None:
+def _remove(ctx: "Hands", shape: Shape, side: Side) -> None:
     """Remove *side* from every document, pass by pass, until none has it."""
     documents = ctx.databases.app[shape.collection].with_options(read_concern=ReadConcern("majority"))
     for _ in range(PASSES):
@@ -193,7 +193,7 @@ def _remove(ctx: "Context", shape: Shape, side: Side) -> None:
         )
 
 
-def _put_validator_back(ctx: "Context", shape: Shape) -> None:
+def _put_validator_back(ctx: "Hands", shape: Shape) -> None:
     step = ctx.begin(Kind.DDL, f"put the validator of {shape.collection} back", name=shape.collection)
     if step is None:
         return

@@ -16,13 +16,13 @@ from compliance.mongo import Databases, Document, Session, driver_errors
 from migrations.step import Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 SET_ASIDE = "set_aside"
 UNSETTLED = {"settled_at": {"$exists": False}}
 
 
-def describe(ctx: "Context", step: Step, collection: str, id_: Any, *, code: int | None, reason: str) -> Document:
+def describe(ctx: "Hands", step: Step, collection: str, id_: Any, *, code: int | None, reason: str) -> Document:
     """Return what is kept of the document *id_* of *collection*."""
     return {
         "revision": ctx.revision,
@@ -36,20 +36,20 @@ def describe(ctx: "Context", step: Step, collection: str, id_: Any, *, code: int
     }
 
 
-def add(ctx: "Context", refused: Collection[Document], *, session: Session) -> None:
+def add(ctx: "Hands", refused: Collection[Document], *, session: Session) -> None:
     """Set documents aside in the transaction of *session*."""
     if refused:
         ctx.databases.compliance[SET_ASIDE].insert_many(refused, session=session)
 
 
-def ids_of(ctx: "Context", step: Step) -> list[Any]:
+def ids_of(ctx: "Hands", step: Step) -> list[Any]:
     """Return the ids that *step* set aside and that nobody has settled."""
     query = {"revision": ctx.revision, "step": step.number, "digest": step.digest, **UNSETTLED}
     with driver_errors():
         return [found["document_id"] for found in ctx.databases.compliance[SET_ASIDE].find(query, {"document_id": 1})]
 
 
-def settle(ctx: "Context", step: Step, id_: Any, *, session: Session) -> None:
+def settle(ctx: "Hands", step: Step, id_: Any, *, session: Session) -> None:
     """Note in the transaction of *session* that *id_* was changed after all."""
     query = {"revision": ctx.revision, "step": step.number, "document_id": id_, **UNSETTLED}
     settled = {"$set": {"settled_at": ctx.now()}}

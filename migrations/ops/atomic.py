@@ -12,7 +12,7 @@ from migrations.sketch import masked
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Transact, Update
+    from migrations.hands import Hands, Transact, Update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Transaction:
         seen: The collections of which the function has documents: what it writes may hold values of theirs.
     """
 
-    ctx: "Context"
+    ctx: "Hands"
     session: Session | None
     written: dict[str, int] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _hidden_statement(kind: str, statement: Document) -> Any:
     return {name: masked(value) if name in ("q", "u") else value for name, value in statement.items()}
 
 
-def atomic(ctx: "Context", what: str, function: "Transact") -> None:
+def atomic(ctx: "Hands", what: str, function: "Transact") -> None:
     """Run *function* in one transaction."""
     step = ctx.begin(Kind.ATOMIC, what, function=function)
     if step is None:
@@ -101,7 +101,7 @@ def atomic(ctx: "Context", what: str, function: "Transact") -> None:
     ctx.finish(step, {"op": "atomic"}, effect)
 
 
-def _sketch(ctx: "Context", function: "Transact") -> None:
+def _sketch(ctx: "Hands", function: "Transact") -> None:
     """Let *function* read what is there, and record what it would write."""
     transaction = Transaction(ctx=ctx, session=None)
     function(transaction)

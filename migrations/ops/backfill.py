@@ -15,11 +15,11 @@ from migrations.ops.pre_images import keeping
 from migrations.ops.walk import begin, finish, require_update, sketch_update, updated
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Update
+    from migrations.hands import Hands, Update
 
 
 def backfill(
-    ctx: "Context",
+    ctx: "Hands",
     collection: str,
     where: Document,
     update: "Update",

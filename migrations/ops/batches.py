@@ -25,7 +25,7 @@ from migrations.throttle.canary import IDLE_WRITES, watched
 from migrations.throttle.decide import Pace
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 ATTEMPTS = 2  # at a batch of one size: the first may have met a renewal of the lease, or a write of the application
 PATIENCE = timedelta(seconds=60)  # without a commit: more than a failover takes
@@ -97,7 +97,7 @@ class Walk:
         silent_since: When the first of the failures since the last commit was.
     """
 
-    ctx: "Context"
+    ctx: "Hands"
     step: Step
     work: Work
     place: dict[str, Any] = field(init=False)

@@ -20,7 +20,7 @@ from migrations.ops.estimate import estimate_build
 from migrations.ops.preflight import refuse_duplicates
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 TELL_EVERY = timedelta(seconds=2)
 REASONS = {
@@ -34,7 +34,7 @@ REASONS = {
 }
 
 
-def build(ctx: "Context", collection: str, name: str, keys: Keys, options: Options) -> None:
+def build(ctx: "Hands", collection: str, name: str, keys: Keys, options: Options) -> None:
     """Build the index, or wait for the build that runs; say every few seconds how far it is.
 
     Raises:
@@ -59,7 +59,7 @@ def build(ctx: "Context", collection: str, name: str, keys: Keys, options: Optio
     raise StepFailed(f"{collection}.{name} cannot be unique: documents shared a key meanwhile; migrate again")
 
 
-def sketch_build(ctx: "Context", command: Command) -> None:
+def sketch_build(ctx: "Hands", command: Command) -> None:
     """Record what builds indexes, with what it costs."""
     estimate = estimate_build(ctx, command.collection)
     ctx.sketch.add(command)
@@ -71,7 +71,7 @@ def sketch_build(ctx: "Context", command: Command) -> None:
 
 
 @contextmanager
-def _told(ctx: "Context", collection: str, name: str) -> Iterator[None]:
+def _told(ctx: "Hands", collection: str, name: str) -> Iterator[None]:
     """Report the progress of the build of an index while the block waits for it."""
     ended = threading.Event()
 
@@ -100,7 +100,7 @@ def _told(ctx: "Context", collection: str, name: str) -> Iterator[None]:
         thread.join()
 
 
-def find_progress(ctx: "Context", collection: str, name: str) -> str:
+def find_progress(ctx: "Hands", collection: str, name: str) -> str:
     """Return one line about the build of the index *name*; empty where the server says nothing of it."""
     ours = {"ns": f"{ctx.databases.app.name}.{collection}", "command.indexes.name": name, "desc": {"$regex": "^Index"}}
     pipeline: list[Document] = [{"$currentOp": {"allUsers": True, "idleConnections": True}}, {"$match": ours}]

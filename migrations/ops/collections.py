@@ -12,12 +12,12 @@ from migrations.ops.validator import REFUSE, STRICT, Rules, declare, enforce, re
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 NAMESPACE_NOT_FOUND = 26
 
 
-def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
+def create(ctx: "Hands", name: str, schema: Document, level: str) -> None:
     """Create *name* with a validator, or give it this validator."""
     step = ctx.begin(Kind.DDL, f"create collection {name} with a validator", name=name, schema=schema, level=level)
     if step is None:
@@ -34,14 +34,14 @@ def create(ctx: "Context", name: str, schema: Document, level: str) -> None:
         declare(ctx, step, name, schema, level, op="create_collection")
 
 
-def set_schema(ctx: "Context", name: str, schema: Document, level: str) -> None:
+def set_schema(ctx: "Hands", name: str, schema: Document, level: str) -> None:
     """Give *name* this validator, unless it has it."""
     step = ctx.begin(Kind.DDL, f"change the validator of {name} ({level})", name=name, schema=schema, level=level)
     if step is not None:
         _change_schema(ctx, step, name, schema, level)
 
 
-def _change_schema(ctx: "Context", step: Step, name: str, schema: Document, level: str) -> None:
+def _change_schema(ctx: "Hands", step: Step, name: str, schema: Document, level: str) -> None:
     options = options_of(ctx, name)
     if options is None:
         raise StepFailed(f"collection {name} does not exist; create it first")
@@ -57,7 +57,7 @@ def _change_schema(ctx: "Context", step: Step, name: str, schema: Document, leve
         declare(ctx, step, name, schema, level, op="set_schema")
 
 
-def drop(ctx: "Context", name: str) -> None:
+def drop(ctx: "Hands", name: str) -> None:
     """Drop *name*, if it is there and holds nothing, or data may be dropped."""
     step = ctx.begin(Kind.DDL, f"drop collection {name}", name=name)
     if step is None:
@@ -75,7 +75,7 @@ def drop(ctx: "Context", name: str) -> None:
         _forget(ctx, step, name)
 
 
-def _forget(ctx: "Context", step: Step, name: str) -> None:
+def _forget(ctx: "Hands", step: Step, name: str) -> None:
     def effect(session: Session) -> None:
         ctx.databases.compliance[DECLARED].delete_many({"collection": name}, session=session)
 

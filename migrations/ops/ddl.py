@@ -17,7 +17,7 @@ from compliance.mongo import driver_errors
 from migrations.command import Command, alteration, send
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 BUSY = frozenset(
     {
@@ -46,7 +46,7 @@ class Patience:
 
 
 def alter(
-    ctx: "Context",
+    ctx: "Hands",
     command: str,
     collection: str,
     *,
@@ -95,12 +95,12 @@ def alter(
     )
 
 
-def wait_for_lock(ctx: "Context", collection: str) -> None:
+def wait_for_lock(ctx: "Hands", collection: str) -> None:
     """Return once nothing holds *collection*: an index build takes its lock without a budget, so look first."""
     alter(ctx, "collMod", collection)
 
 
-def _sketch(ctx: "Context", command: Command) -> None:
+def _sketch(ctx: "Hands", command: Command) -> None:
     ctx.sketch.add(command)
     seconds = ctx.patience.budget.total_seconds()
     ctx.sketch.lock(f"{command.collection}: an exclusive lock for a moment, waited for in turns of {seconds:g} s")

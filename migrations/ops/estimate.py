@@ -14,7 +14,7 @@ from migrations.journal import measured_rate
 from migrations.sketch import Estimate, Oplog
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Update
+    from migrations.hands import Hands, Update
 
 COUNT_LIMIT = timedelta(seconds=5)
 ASSUMED_RATE = 5_000.0  # documents a second that are changed in fenced batches
@@ -37,7 +37,7 @@ def read_oplog(databases: Databases) -> Oplog | None:
     return Oplog(size_bytes=size, seconds=float(oplog["latestOptime"].time - oplog["earliestOptime"].time))
 
 
-def count_within(ctx: "Context", collection: str, where: Document) -> tuple[int, bool]:
+def count_within(ctx: "Hands", collection: str, where: Document) -> tuple[int, bool]:
     """Return how many documents match, and True; where that takes too long how many there are at all, and False."""
     documents = ctx.databases.app[collection]
     with driver_errors():
@@ -48,7 +48,7 @@ def count_within(ctx: "Context", collection: str, where: Document) -> tuple[int,
 
 
 def estimate_walk(
-    ctx: "Context", collection: str, where: Document, *, batch_docs: int, document_bytes: int | None
+    ctx: "Hands", collection: str, where: Document, *, batch_docs: int, document_bytes: int | None
 ) -> Estimate:
     """Return what it costs to go through *collection* and change what matches *where*.
 
@@ -76,7 +76,7 @@ def estimate_walk(
     )
 
 
-def estimate_move(ctx: "Context", collection: str, where: Document, *, batch_docs: int) -> Estimate:
+def estimate_move(ctx: "Hands", collection: str, where: Document, *, batch_docs: int) -> Estimate:
     """Return what it costs to move documents: each is written whole, and removed."""
     with driver_errors():
         stats = ctx.databases.app.command("collStats", collection, codec_options=CODEC)
@@ -85,7 +85,7 @@ def estimate_move(ctx: "Context", collection: str, where: Document, *, batch_doc
     return estimate_walk(ctx, collection, where, batch_docs=batch_docs, document_bytes=moved)
 
 
-def estimate_look(ctx: "Context", collection: str, where: Document) -> Estimate:
+def estimate_look(ctx: "Hands", collection: str, where: Document) -> Estimate:
     """Return what it costs to count the documents that match *where*."""
     documents, is_counted = count_within(ctx, collection, where)
     all_of_them = _documents(ctx, collection)
@@ -101,7 +101,7 @@ def estimate_look(ctx: "Context", collection: str, where: Document) -> Estimate:
     )
 
 
-def estimate_build(ctx: "Context", collection: str) -> Estimate:
+def estimate_build(ctx: "Hands", collection: str) -> Estimate:
     """Return what it costs to build an index; none of it where the collection is empty."""
     documents = _documents(ctx, collection)
     return Estimate(
@@ -116,7 +116,7 @@ def estimate_build(ctx: "Context", collection: str) -> Estimate:
     )
 
 
-def update_bytes(ctx: "Context", collection: str, update: "Update") -> int:
+def update_bytes(ctx: "Hands", collection: str, update: "Update") -> int:
     """Return how much of the oplog the *update* of one document takes, as its text says: what it assigns, no more.
 
     Source: the entries that MongoDB 6.0 writes for an update within a transaction (``$v: 2``).
@@ -139,7 +139,7 @@ def update_bytes(ctx: "Context", collection: str, update: "Update") -> int:
     return len(bson.encode(entry, codec_options=CODEC))
 
 
-def scan_of(ctx: "Context", collection: str, where: Document, *, hint: Document | None = None) -> str:
+def scan_of(ctx: "Hands", collection: str, where: Document, *, hint: Document | None = None) -> str:
     """Return how the server would find the documents: the leaf of the plan it chooses, such as ``IXSCAN ix_n``."""
     hinted = {} if hint is None else {"hint": hint}
     wanted = {"find": collection, "filter": where, **hinted}
@@ -161,6 +161,6 @@ def _leaves(plan: Mapping[str, Any]) -> set[str]:
     return set().union(*map(_leaves, below))
 
 
-def _documents(ctx: "Context", collection: str) -> int:
+def _documents(ctx: "Hands", collection: str) -> int:
     with driver_errors():
         return ctx.databases.app[collection].estimated_document_count()

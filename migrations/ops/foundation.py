@@ -12,13 +12,13 @@ from migrations.ledger import HISTORY, LEASE, SOURCES
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 
 WITH_THE_FIRST_EVENT = frozenset({LEASE, HISTORY, SOURCES})  # the run itself has written to them before
 
 
-def ensure(ctx: "Context") -> None:
+def ensure(ctx: "Hands") -> None:
     """Create what is missing of our own collections and indexes, and replace an index that differs."""
     if ctx.is_dry_run:
         step = ctx.begin(Kind.DDL, "our own collections")

@@ -23,7 +23,7 @@ from compliance.roles import APPROVALS
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 UNUSED = {"used_by": {"$exists": False}}
 POLL = timedelta(seconds=1)
@@ -31,7 +31,7 @@ POLL = timedelta(seconds=1)
 Condition = Callable[[Db], bool]
 
 
-def gate(ctx: "Context", name: str, until: Condition | None, *, approval: bool, patience: timedelta) -> None:
+def gate(ctx: "Hands", name: str, until: Condition | None, *, approval: bool, patience: timedelta) -> None:
     """Return when the gate is open; a run that has waited for *patience* ends, and the next one waits here again.
 
     Raises:
@@ -60,7 +60,7 @@ def gate(ctx: "Context", name: str, until: Condition | None, *, approval: bool, 
     ctx.finish(step, {"op": "gate", "gate": name}, use if approval else None)
 
 
-def _is_open(ctx: "Context", name: str, until: Condition | None) -> bool:
+def _is_open(ctx: "Hands", name: str, until: Condition | None) -> bool:
     with driver_errors():
         if until is not None:
             return bool(until(ctx.databases.app))

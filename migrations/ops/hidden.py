@@ -13,10 +13,10 @@ from migrations.ops.observed import indexes_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 
-def hide(ctx: "Context", collection: str, name: str) -> None:
+def hide(ctx: "Hands", collection: str, name: str) -> None:
     """Hide the index; its soaking time begins, unless it runs."""
     step = ctx.begin(Kind.DDL, f"hide index {collection}.{name}", collection=collection, name=name)
     if step is None:
@@ -38,7 +38,7 @@ def hide(ctx: "Context", collection: str, name: str) -> None:
     ctx.finish(step, {"op": "hide_index", "collection": collection, "index": name}, effect)
 
 
-def unhide(ctx: "Context", collection: str, name: str) -> None:
+def unhide(ctx: "Hands", collection: str, name: str) -> None:
     """Let queries use the index again."""
     step = ctx.begin(Kind.DDL, f"show index {collection}.{name} again", collection=collection, name=name)
     if step is None:
@@ -54,7 +54,7 @@ def unhide(ctx: "Context", collection: str, name: str) -> None:
     ctx.finish(step, {"op": "unhide_index", "collection": collection, "index": name}, effect)
 
 
-def refuse_unsoaked(ctx: "Context", collection: str, name: str, found: Observed, soaked: timedelta) -> None:
+def refuse_unsoaked(ctx: "Hands", collection: str, name: str, found: Observed, soaked: timedelta) -> None:
     """Let an index be dropped that has been hidden as long as *soaked*, by the clock of the server.
 
     A dry run says what it would wait for.
@@ -86,7 +86,7 @@ def refuse_unsoaked(ctx: "Context", collection: str, name: str, found: Observed,
     )
 
 
-def _change(ctx: "Context", step: Step, collection: str, name: str, *, hidden: bool) -> Observed | None:
+def _change(ctx: "Hands", step: Step, collection: str, name: str, *, hidden: bool) -> Observed | None:
     """Hide or show the index unless it is so; return it as it was, None in a dry run in which it is still to come."""
     found = indexes_of(ctx, collection).get(name)
     if found is None:
@@ -103,7 +103,7 @@ def _change(ctx: "Context", step: Step, collection: str, name: str, *, hidden: b
     return found
 
 
-def _declaration(ctx: "Context", collection: str, found: Observed) -> Document:
+def _declaration(ctx: "Hands", collection: str, found: Observed) -> Document:
     """Return what is declared of an index that no migration declared."""
     declared = index_document(
         collection,

@@ -21,13 +21,13 @@ from migrations.ops.preflight import (
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 INDEX_NOT_FOUND, NAMESPACE_NOT_FOUND = 27, 26
 
 
 def create(
-    ctx: "Context", collection: str, name: str, keys: Keys, *, unique: bool, options: Options, expires_because: str
+    ctx: "Hands", collection: str, name: str, keys: Keys, *, unique: bool, options: Options, expires_because: str
 ) -> None:
     """Create the index unless it is there as declared."""
     what = f"{'unique ' if unique else ''}index {collection}.{name}"
@@ -43,7 +43,7 @@ def create(
         declare(ctx, step, collection, name, keys, options, unique=unique, details=because)
 
 
-def drop(ctx: "Context", collection: str, name: str, *, soaked: timedelta | None) -> None:
+def drop(ctx: "Hands", collection: str, name: str, *, soaked: timedelta | None) -> None:
     """Drop the index if it is there, and was hidden as long as *soaked*."""
     step = ctx.begin(Kind.DDL, f"drop index {collection}.{name}", collection=collection, name=name)
     if step is None:
@@ -65,7 +65,7 @@ def drop(ctx: "Context", collection: str, name: str, *, soaked: timedelta | None
     ctx.finish(step, {"op": "drop_index", "collection": collection, "index": name}, effect)
 
 
-def refuse_options(ctx: "Context", collection: str, name: str, options: Options, expires_because: str) -> None:
+def refuse_options(ctx: "Hands", collection: str, name: str, options: Options, expires_because: str) -> None:
     """Look at the options of an index before anything else.
 
     Raises:
@@ -83,7 +83,7 @@ def refuse_options(ctx: "Context", collection: str, name: str, options: Options,
         )
 
 
-def ensure(ctx: "Context", collection: str, name: str, keys: Keys, wanted: Options, *, what: str) -> None:
+def ensure(ctx: "Hands", collection: str, name: str, keys: Keys, wanted: Options, *, what: str) -> None:
     """Build the index unless it is there as *wanted*; wait for its build where one runs."""
     present = indexes_of(ctx, collection)
     if is_present(present, collection, name, keys, wanted):
@@ -123,7 +123,7 @@ def is_present(present: dict[str, Observed], collection: str, name: str, keys: K
 
 
 def preflight(
-    ctx: "Context", present: dict[str, Observed], collection: str, name: str, keys: Keys, wanted: Options
+    ctx: "Hands", present: dict[str, Observed], collection: str, name: str, keys: Keys, wanted: Options
 ) -> None:
     """Look for everything that would make the build fail.
 
@@ -143,7 +143,7 @@ def preflight(
 
 
 def declare(
-    ctx: "Context",
+    ctx: "Hands",
     step: Step,
     collection: str,
     name: str,

@@ -33,7 +33,7 @@ from migrations.ops.keyset import BY_ID
 from migrations.step import Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 SETS = "pre_image_sets"
 SHORTEST, LONGEST = timedelta(minutes=1), timedelta(days=90)
@@ -46,7 +46,7 @@ INDEXES = (
 )
 
 
-def keeping(ctx: "Context", step: Step, collection: str, length: timedelta | None, change: Change) -> Change:
+def keeping(ctx: "Hands", step: Step, collection: str, length: timedelta | None, change: Change) -> Change:
     """Return *change*, or with *length* what also keeps for so long what *change* overwrites.
 
     Raises:
@@ -69,7 +69,7 @@ def keeping(ctx: "Context", step: Step, collection: str, length: timedelta | Non
 class Keeper:
     """Keeps what one step overwrites in one collection."""
 
-    ctx: "Context"
+    ctx: "Hands"
     step: Step
     collection: str
     length: timedelta
@@ -146,7 +146,7 @@ class Keeper:
             sets.update_one({"_id": {**this, "step": self.step.number}}, more, upsert=True, session=session)
 
 
-def _create(ctx: "Context") -> None:
+def _create(ctx: "Hands") -> None:
     """Create the collection of pre-images with its indexes where it is missing."""
     if ctx.is_dry_run:
         return

@@ -12,7 +12,7 @@ from compliance.mongo import Document, driver_errors
 from migrations.ops.observed import is_to_be_written
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 SHOWN = 5
 MOST_INDEXES = 64
@@ -37,7 +37,7 @@ class Duplicates:
         return f"{shown}{more}"
 
 
-def find_duplicates(ctx: "Context", collection: str, keys: Keys, options: Options) -> Duplicates | None:
+def find_duplicates(ctx: "Hands", collection: str, keys: Keys, options: Options) -> Duplicates | None:
     """Return which documents a unique index on *keys* would refuse.
 
     Counts as the index would: a field that is missing is null; each element of an array is a key, and may stand in its
@@ -63,7 +63,7 @@ def find_duplicates(ctx: "Context", collection: str, keys: Keys, options: Option
     return None
 
 
-def refuse_duplicates(ctx: "Context", collection: str, name: str, keys: Keys, options: Options) -> None:
+def refuse_duplicates(ctx: "Hands", collection: str, name: str, keys: Keys, options: Options) -> None:
     """Look for duplicates.
 
     Raises:
@@ -80,7 +80,7 @@ def refuse_duplicates(ctx: "Context", collection: str, name: str, keys: Keys, op
         )
 
 
-def refuse_parallel_arrays(ctx: "Context", collection: str, name: str, keys: Keys) -> None:
+def refuse_parallel_arrays(ctx: "Hands", collection: str, name: str, keys: Keys) -> None:
     """Look for documents in which two fields of the index are arrays: an index can follow one.
 
     Raises:
@@ -109,7 +109,7 @@ def refuse_parallel_arrays(ctx: "Context", collection: str, name: str, keys: Key
         )
 
 
-def report_expiring(ctx: "Context", collection: str, keys: Keys, options: Options) -> None:
+def report_expiring(ctx: "Hands", collection: str, keys: Keys, options: Options) -> None:
     """Say how many documents the server would delete at once when the index is there."""
     seconds, field = options["expireAfterSeconds"], keys[0][0]
     old = {"$expr": {"$lt": [f"${field}", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}, field: {"$type": "date"}}

@@ -7,10 +7,10 @@ from compliance.mongo import driver_errors
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Opaque
+    from migrations.hands import Hands, Opaque
 
 
-def python(ctx: "Context", what: str, function: "Opaque", *, reason: str) -> None:
+def python(ctx: "Hands", what: str, function: "Opaque", *, reason: str) -> None:
     """Run *function* outside of any transaction; an interrupted run begins it again."""
     if not reason.strip():
         raise MigrationError(f"{what}: say in reason= why no other step does it, and why a repeat is harmless")

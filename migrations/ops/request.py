@@ -22,14 +22,14 @@ from migrations.ops.walk import begin, finish
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 HEALTH, EXPORT = "compliance.health.check", "compliance.export.run"
 IMPORT, ERASURE = "compliance.import.run", "compliance.erasure.request"
 POLL = timedelta(seconds=0.5)
 
 
-def request(ctx: "Context", task: str, values: Mapping[str, Any], *, patience: timedelta) -> None:
+def request(ctx: "Hands", task: str, values: Mapping[str, Any], *, patience: timedelta) -> None:
     """Ask for one job and wait until it is done; a run that has waited for *patience* ends, and the next one waits on.
 
     Raises:
@@ -53,7 +53,7 @@ def request(ctx: "Context", task: str, values: Mapping[str, Any], *, patience: t
     ctx.finish(step, {"op": "job", "task": task, "request": request_id})
 
 
-def erase(ctx: "Context", collection: str, where: Document, *, subject: str, error_budget: int) -> None:
+def erase(ctx: "Hands", collection: str, where: Document, *, subject: str, error_budget: int) -> None:
     """Ask for the erasure of each person of *collection* who matches *where*, once each; nobody waits for them."""
     step = begin(ctx, "erase", collection=collection, where=where, subject=subject)
     if step is None:
@@ -90,13 +90,13 @@ def _insert(documents: list[Document]) -> Command:
     return command
 
 
-def _sketch(ctx: "Context", task: str, values: Mapping[str, Any]) -> None:
+def _sketch(ctx: "Hands", task: str, values: Mapping[str, Any]) -> None:
     """Record what asks for one job; its ids are made when it runs."""
     command = _insert([_document(task, values) | {"_id": "<ObjectId>", "request_id": "<str>"}])
     ctx.sketch.add(command.masked(command.body))
 
 
-def _ask(ctx: "Context", step: Step, task: str, values: Mapping[str, Any]) -> str:
+def _ask(ctx: "Hands", step: Step, task: str, values: Mapping[str, Any]) -> str:
     document = _document(task, values)
 
     def effect(session: Session) -> None:
@@ -107,7 +107,7 @@ def _ask(ctx: "Context", step: Step, task: str, values: Mapping[str, Any]) -> st
     return str(document["request_id"] if is_ours else ctx.stored_place(step)["request"])
 
 
-def _wait(ctx: "Context", request_id: str, task: str, patience: timedelta) -> Job:
+def _wait(ctx: "Hands", request_id: str, task: str, patience: timedelta) -> Job:
     end = ctx.now() + patience
     while True:
         job = Ledger(ctx.databases).find(request_id)

@@ -29,13 +29,13 @@ from migrations.ops.pre_images import EXACT, SETS
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 UNTOUCHED = {"left": {"$exists": False}}
 SHOWN = 5
 
 
-def restore(ctx: "Context", collection: str) -> None:
+def restore(ctx: "Hands", collection: str) -> None:
     """Give back what the steps of this revision kept of *collection*, the last step first.
 
     Raises:
@@ -67,7 +67,7 @@ class _Restoring:
         told: Ids of documents that were changed since, up to a few.
     """
 
-    ctx: "Context"
+    ctx: "Hands"
     collection: str
     told: list[Any] = field(default_factory=list)
 
@@ -115,7 +115,7 @@ class _Restoring:
             self.told.append(id_)
 
 
-def _finish(ctx: "Context", step: Step, collection: str, going: Walk, restoring: _Restoring) -> None:
+def _finish(ctx: "Hands", step: Step, collection: str, going: Walk, restoring: _Restoring) -> None:
     kept = ctx.databases.app[PRE_IMAGES]
     mine = {"revision": ctx.revision, "collection": collection}
     with driver_errors():
@@ -133,13 +133,13 @@ def _finish(ctx: "Context", step: Step, collection: str, going: Walk, restoring:
         ctx.report(f"{changed} documents of {collection} were changed since and stay as they are: {shown}")
 
 
-def _sets(ctx: "Context", collection: str) -> list[Document]:
+def _sets(ctx: "Hands", collection: str) -> list[Document]:
     mine = {"_id.revision": ctx.revision, "_id.collection": collection}
     with driver_errors():
         return list(ctx.databases.compliance[SETS].find(mine, sort=[("_id.step", DESCENDING)]))
 
 
-def _refuse_expired(ctx: "Context", collection: str, sets: Iterable[Document]) -> None:
+def _refuse_expired(ctx: "Hands", collection: str, sets: Iterable[Document]) -> None:
     now = ctx.databases.server_time()
     expired = [found["expires_at"] for found in sets if found["expires_at"] <= now]
     if expired:

@@ -14,13 +14,13 @@ from migrations.ops.walk import begin, finish
 from migrations.sketch import type_of
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Transform
+    from migrations.hands import Hands, Transform
 
 SAMPLE = 100  # documents, of the first batch
 
 
 def transform(
-    ctx: "Context",
+    ctx: "Hands",
     collection: str,
     where: Document,
     fields: tuple[str, ...],

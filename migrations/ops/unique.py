@@ -16,19 +16,19 @@ from migrations.ops.preflight import Duplicates, find_duplicates, refuse_duplica
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 CANNOT_CONVERT = 359
 
 
-def create(ctx: "Context", collection: str, name: str, keys: Keys, options: Options) -> None:
+def create(ctx: "Hands", collection: str, name: str, keys: Keys, options: Options) -> None:
     """Create a unique index in three steps, or go on where an earlier run stood."""
     _build(ctx, collection, name, keys, options)
     _prepare(ctx, collection, name)
     _convert(ctx, collection, name, keys, options)
 
 
-def _build(ctx: "Context", collection: str, name: str, keys: Keys, options: Options) -> None:
+def _build(ctx: "Hands", collection: str, name: str, keys: Keys, options: Options) -> None:
     arguments = {"collection": collection, "name": name, "keys": keys, "options": dict(options), "becomes": "unique"}
     step = ctx.begin(Kind.DDL, f"build index {collection}.{name}, to become unique", **arguments)
     if step is None:
@@ -43,7 +43,7 @@ def _build(ctx: "Context", collection: str, name: str, keys: Keys, options: Opti
         ctx.finish(step, {"op": "build_index", "collection": collection, "index": name})
 
 
-def _prepare(ctx: "Context", collection: str, name: str) -> None:
+def _prepare(ctx: "Hands", collection: str, name: str) -> None:
     what = f"refuse new duplicates of {collection}.{name}"
     step = ctx.begin(Kind.DDL, what, collection=collection, name=name, change="prepareUnique")
     if step is None:
@@ -55,7 +55,7 @@ def _prepare(ctx: "Context", collection: str, name: str) -> None:
         ctx.finish(step, {"op": "prepare_unique", "collection": collection, "index": name})
 
 
-def _convert(ctx: "Context", collection: str, name: str, keys: Keys, options: Options) -> None:
+def _convert(ctx: "Hands", collection: str, name: str, keys: Keys, options: Options) -> None:
     arguments = {"collection": collection, "name": name, "keys": keys, "options": dict(options), "unique": True}
     step = ctx.begin(Kind.DDL, f"make index {collection}.{name} unique", **arguments)
     if step is None:
@@ -67,7 +67,7 @@ def _convert(ctx: "Context", collection: str, name: str, keys: Keys, options: Op
         indexes.declare(ctx, step, collection, name, keys, options, unique=True, details={"online": "prepareUnique"})
 
 
-def _make_unique(ctx: "Context", collection: str, name: str, keys: Keys, options: Options) -> None:
+def _make_unique(ctx: "Hands", collection: str, name: str, keys: Keys, options: Options) -> None:
     """Look for duplicates that came before ``prepareUnique``, and make the index unique if there are none.
 
     Raises:
@@ -90,10 +90,10 @@ def _sentence(collection: str, name: str, keys: Keys, found: Duplicates | None) 
     )
 
 
-def _modify(ctx: "Context", collection: str, change: Document, *, allowed: tuple[int, ...] = ()) -> bool:
+def _modify(ctx: "Hands", collection: str, change: Document, *, allowed: tuple[int, ...] = ()) -> bool:
     return alter(ctx, "collMod", collection, index=change, allowed=allowed)
 
 
-def _is_unique(ctx: "Context", collection: str, name: str) -> bool:
+def _is_unique(ctx: "Hands", collection: str, name: str) -> bool:
     found = indexes_of(ctx, collection).get(name)
     return found is not None and bool(found.spec.get("unique"))

@@ -24,7 +24,7 @@ from migrations.ops.observed import is_to_be_written, options_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 STRICT, MODERATE, REFUSE, WARN = "strict", "moderate", "error", "warn"
 LEVELS = (MODERATE, STRICT)
@@ -84,7 +84,7 @@ def rules_of(options: Document) -> Rules:
     )
 
 
-def find_violators(ctx: "Context", name: str, validator: Document) -> Violators | None:
+def find_violators(ctx: "Hands", name: str, validator: Document) -> Violators | None:
     """Return the documents that break *validator*; reads the collection once, at majority."""
     some = {"$firstN": {"input": "$_id", "n": SHOWN}}
     pipeline: list[Document] = [
@@ -97,7 +97,7 @@ def find_violators(ctx: "Context", name: str, validator: Document) -> Violators 
     return None
 
 
-def refuse_violators(ctx: "Context", name: str, validator: Document) -> None:
+def refuse_violators(ctx: "Hands", name: str, validator: Document) -> None:
     """Refuse a validator that documents break: under ``strict`` nobody could update them any more.
 
     Raises:
@@ -113,7 +113,7 @@ def refuse_violators(ctx: "Context", name: str, validator: Document) -> None:
     raise StepFailed(f"the new validator of {name} refuses documents that are there: {found}; correct them first")
 
 
-def enforce(ctx: "Context", name: str, wanted: Rules) -> None:
+def enforce(ctx: "Hands", name: str, wanted: Rules) -> None:
     """Give *name* these rules, in one command."""
     alter(
         ctx,
@@ -125,7 +125,7 @@ def enforce(ctx: "Context", name: str, wanted: Rules) -> None:
     )
 
 
-def declare(ctx: "Context", step: Step, name: str, schema: Document, level: str, *, op: str) -> None:
+def declare(ctx: "Hands", step: Step, name: str, schema: Document, level: str, *, op: str) -> None:
     """End *step*: the validator is declared, so that health checks look for it."""
     document = collection_document(name, {"$jsonSchema": schema}, level=level, revision=ctx.revision)
 
@@ -135,7 +135,7 @@ def declare(ctx: "Context", step: Step, name: str, schema: Document, level: str,
     ctx.finish(step, {"op": op, "collection": name}, effect)
 
 
-def roll_out(ctx: "Context", name: str, schema: Document, *, to: str) -> None:
+def roll_out(ctx: "Hands", name: str, schema: Document, *, to: str) -> None:
     """Give *name* the validator phase by phase, up to the level *to*."""
     if to not in LEVELS:
         raise StepFailed(f"roll_out_validator({name!r}): to is moderate or strict")
@@ -148,7 +148,7 @@ def roll_out(ctx: "Context", name: str, schema: Document, *, to: str) -> None:
         _enforce_step(ctx, name, schema, STRICT)
 
 
-def _warn(ctx: "Context", name: str, schema: Document) -> None:
+def _warn(ctx: "Hands", name: str, schema: Document) -> None:
     step = ctx.begin(Kind.DDL, f"let {name} warn of its new validator", name=name, schema=schema, action=WARN)
     if step is None:
         return
@@ -165,7 +165,7 @@ def _warn(ctx: "Context", name: str, schema: Document) -> None:
         ctx.finish(step, {"op": "warn_validator", "collection": name})
 
 
-def _count(ctx: "Context", name: str, schema: Document) -> None:
+def _count(ctx: "Hands", name: str, schema: Document) -> None:
     step = ctx.begin(Kind.VERIFY, f"count documents of {name} that break its new validator", name=name, schema=schema)
     if step is None or ctx.inspection is not None:  # what is declared is compared by itself
         return
@@ -176,7 +176,7 @@ def _count(ctx: "Context", name: str, schema: Document) -> None:
         ctx.finish(step, {"op": "count_violators", "collection": name, "documents": number})
 
 
-def _enforce_step(ctx: "Context", name: str, schema: Document, level: str) -> None:
+def _enforce_step(ctx: "Hands", name: str, schema: Document, level: str) -> None:
     what = f"enforce the new validator of {name} ({level})"
     step = ctx.begin(Kind.DDL, what, name=name, schema=schema, level=level, action=REFUSE)
     if step is None:

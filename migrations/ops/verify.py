@@ -12,12 +12,12 @@ from migrations.step import Kind
 from migrations.verification import BOUNDS, bounds_of, is_within
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 SHOWN = 5
 
 
-def verify(ctx: "Context", collection: str, none: Document | None, count: Mapping[str, Any] | None) -> None:
+def verify(ctx: "Hands", collection: str, none: Document | None, count: Mapping[str, Any] | None) -> None:
     """Raise unless no document matches *none*, or the number of documents is within the bounds of *count*.
 
     Raises:

@@ -16,14 +16,14 @@ from migrations.ops.pre_images import keeping
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context, Update
+    from migrations.hands import Hands, Update
 
 COUNTED, SAMPLE = 100_000, 1000  # documents
 NONE: Document = {"_id": {"$in": []}}
 
 
 def walk(
-    ctx: "Context",
+    ctx: "Hands",
     collection: str,
     where: Document,
     update: "Update",
@@ -51,7 +51,7 @@ def walk(
     finish(ctx, going)
 
 
-def begin(ctx: "Context", op: str, *, keep_before: timedelta | None = None, **arguments: Any) -> Step | None:
+def begin(ctx: "Hands", op: str, *, keep_before: timedelta | None = None, **arguments: Any) -> Step | None:
     """Begin a step that goes through a collection, and say how many documents there are to change.
 
     Returns:
@@ -73,13 +73,13 @@ def begin(ctx: "Context", op: str, *, keep_before: timedelta | None = None, **ar
     return replace(step, place={"of": pending, **step.place})
 
 
-def updated(ctx: "Context", collection: str, batch: Document, update: "Update", *, session: Session) -> Changed:
+def updated(ctx: "Hands", collection: str, batch: Document, update: "Update", *, session: Session) -> Changed:
     """Update the documents of a batch in the transaction of *session*."""
     answer = send(ctx, update_many(collection, batch, update, hint=ID_INDEX), session=session)
     return Changed(documents=answer["nModified"], matched=answer["n"])
 
 
-def sketch_update(ctx: "Context", collection: str, batch: Document, *, update: "Update", hiding: Hiding) -> int:
+def sketch_update(ctx: "Hands", collection: str, batch: Document, *, update: "Update", hiding: Hiding) -> int:
     """Record what updates the documents of a batch; return what one of them takes in the oplog, in bytes."""
     ctx.sketch.add(update_many(collection, batch, update, hint=ID_INDEX), hiding=hiding)
     return update_bytes(ctx, collection, update)
@@ -97,7 +97,7 @@ def estimate(documents: Collection[Document], where: Document) -> tuple[int, boo
     return sum(size * one["found"] // SAMPLE for one in sampled), False
 
 
-def require_update(ctx: "Context", collection: str, update: "Update") -> None:
+def require_update(ctx: "Hands", collection: str, update: "Update") -> None:
     """Let the server read *update* without a document to apply it to.
 
     Raises:
@@ -112,7 +112,7 @@ def require_update(ctx: "Context", collection: str, update: "Update") -> None:
         raise StepFailed(f"the update of {collection} is not one: {error}; correct the script") from None
 
 
-def finish(ctx: "Context", going: Walk) -> None:
+def finish(ctx: "Hands", going: Walk) -> None:
     """End the step, and say how many documents were set aside."""
     if ctx.is_dry_run:
         return

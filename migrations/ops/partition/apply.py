@@ -18,19 +18,19 @@ from migrations.ops.partition.view import route
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 VALIDATION = ("validator", "validationLevel", "validationAction")
 UNSAID = ("v", "ns", "hidden")
 
 
-def apply(ctx: "Context", scheme: Scheme) -> None:
+def apply(ctx: "Hands", scheme: Scheme) -> None:
     """Create the buckets that are needed, and move every document that has one."""
     _prepare(ctx, scheme)
     _move(ctx, scheme)
 
 
-def _prepare(ctx: "Context", scheme: Scheme) -> None:
+def _prepare(ctx: "Hands", scheme: Scheme) -> None:
     what = f"buckets of {scheme.collection} by {scheme.every} of {scheme.field}"
     step = ctx.begin(Kind.DDL, what, collection=scheme.collection, field=scheme.field, every=scheme.every.value)
     if step is None:
@@ -53,7 +53,7 @@ def _prepare(ctx: "Context", scheme: Scheme) -> None:
         _declare(ctx, step, scheme, [bucket.name for bucket in needed], indexes, created=created)
 
 
-def _move(ctx: "Context", scheme: Scheme) -> None:
+def _move(ctx: "Hands", scheme: Scheme) -> None:
     what = f"move documents of {scheme.collection} into their buckets"
     arguments = {"collection": scheme.collection, "field": scheme.field, "every": scheme.every.value, "moves": True}
     step = ctx.begin(Kind.BACKFILL, what, **arguments)
@@ -75,7 +75,7 @@ def _move(ctx: "Context", scheme: Scheme) -> None:
     ctx.finish(step, {"op": "partition", "collection": scheme.collection, "documents": moved, "is_done": True})
 
 
-def _refuse(ctx: "Context", scheme: Scheme) -> None:
+def _refuse(ctx: "Hands", scheme: Scheme) -> None:
     """Look whether the collection can be shared out.
 
     Raises:
@@ -97,7 +97,7 @@ def _refuse(ctx: "Context", scheme: Scheme) -> None:
         )
 
 
-def _refuse_unmapped(ctx: "Context", scheme: Scheme, needed: dict[Bucket, int]) -> None:
+def _refuse_unmapped(ctx: "Hands", scheme: Scheme, needed: dict[Bucket, int]) -> None:
     """Look whether erasures would reach the buckets.
 
     Raises:
@@ -115,12 +115,12 @@ def _refuse_unmapped(ctx: "Context", scheme: Scheme, needed: dict[Bucket, int]) 
         )
 
 
-def _indexes(ctx: "Context", scheme: Scheme) -> dict[str, Document]:
+def _indexes(ctx: "Hands", scheme: Scheme) -> dict[str, Document]:
     found = indexes_of(ctx, scheme.collection)
     return {name: index.spec for name, index in found.items() if name != "_id_" and not index.is_building}
 
 
-def _create(ctx: "Context", scheme: Scheme, name: str, indexes: dict[str, Document]) -> None:
+def _create(ctx: "Hands", scheme: Scheme, name: str, indexes: dict[str, Document]) -> None:
     """Create a bucket with the validator and the indexes of its collection, where they are missing."""
     if collection_options(ctx, name) is None:
         given = collection_options(ctx, scheme.collection) or {}
@@ -137,7 +137,7 @@ def _create(ctx: "Context", scheme: Scheme, name: str, indexes: dict[str, Docume
 
 
 def _declare(
-    ctx: "Context", step: Step, scheme: Scheme, names: list[str], indexes: dict[str, Document], *, created: list[str]
+    ctx: "Hands", step: Step, scheme: Scheme, names: list[str], indexes: dict[str, Document], *, created: list[str]
 ) -> None:
     declared: Document = {
         "_id": scheme.id,
@@ -156,7 +156,7 @@ def _declare(
     ctx.finish(step, {"op": "create_buckets", "collection": scheme.collection, "created": created}, effect)
 
 
-def _declarations(ctx: "Context", scheme: Scheme, name: str, indexes: dict[str, Document]) -> list[Document]:
+def _declarations(ctx: "Hands", scheme: Scheme, name: str, indexes: dict[str, Document]) -> list[Document]:
     rules = validator.rules_of(collection_options(ctx, scheme.collection) or {})
     declared = [
         index_document(name, index, keys_of(spec), unique=False, revision=ctx.revision, options=options_of(spec))

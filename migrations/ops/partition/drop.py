@@ -16,12 +16,12 @@ from migrations.ops.partition.view import NAMESPACE_NOT_FOUND, route
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 PSEUDONYM = "hmac-sha256:"
 
 
-def drop(ctx: "Context", collection: str, *, keep: int) -> None:
+def drop(ctx: "Hands", collection: str, *, keep: int) -> None:
     """Drop every bucket but the present one and the *keep* before it, each with its entry in the audit log.
 
     Raises:
@@ -56,7 +56,7 @@ def drop(ctx: "Context", collection: str, *, keep: int) -> None:
         ctx.report(f"no bucket of {collection} is older than {first:%Y-%m-%d}")
 
 
-def _refuse_held(ctx: "Context", buckets: Iterable[Bucket]) -> None:
+def _refuse_held(ctx: "Hands", buckets: Iterable[Bucket]) -> None:
     """Look for people under a legal hold in the buckets that would go."""
     now = ctx.databases.server_time()
     held = Holds(ctx.databases).held(now=now)

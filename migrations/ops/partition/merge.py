@@ -12,17 +12,17 @@ from migrations.ops.partition.view import NAMESPACE_NOT_FOUND, remove
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 
-def merge(ctx: "Context", collection: str) -> None:
+def merge(ctx: "Hands", collection: str) -> None:
     """Bring everything back; nothing to do where *collection* is not partitioned."""
     scheme = find_scheme(ctx, collection)
     _move_back(ctx, collection, scheme)
     _drop(ctx, collection, scheme)
 
 
-def _move_back(ctx: "Context", collection: str, scheme: Scheme | None) -> None:
+def _move_back(ctx: "Hands", collection: str, scheme: Scheme | None) -> None:
     step = ctx.begin(Kind.BACKFILL, f"bring the documents of the buckets of {collection} back", collection=collection)
     if step is None:
         return
@@ -37,7 +37,7 @@ def _move_back(ctx: "Context", collection: str, scheme: Scheme | None) -> None:
     ctx.finish(step, {"op": "merge", "collection": collection, "documents": moved, "is_done": True})
 
 
-def _drop(ctx: "Context", collection: str, scheme: Scheme | None) -> None:
+def _drop(ctx: "Hands", collection: str, scheme: Scheme | None) -> None:
     step = ctx.begin(Kind.DDL, f"drop the buckets of {collection}", collection=collection, dropped="buckets")
     if step is None:
         return
@@ -54,7 +54,7 @@ def _drop(ctx: "Context", collection: str, scheme: Scheme | None) -> None:
     ctx.finish(step, {"op": "drop_buckets", "collection": collection, "dropped": dropped}, effect)
 
 
-def _drop_empty(ctx: "Context", scheme: Scheme) -> list[str]:
+def _drop_empty(ctx: "Hands", scheme: Scheme) -> list[str]:
     """Drop the view and the buckets.
 
     Raises:

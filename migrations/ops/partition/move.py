@@ -13,14 +13,14 @@ from migrations.sketch import masked_insert
 from migrations.step import Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 SHOWN = 5
 WALKS = 3
 Target = Callable[[Document], str | None]
 
 
-def move(ctx: "Context", step: Step, collection: str, where: Document, target: Target, *, op: str, moved: int) -> int:
+def move(ctx: "Hands", step: Step, collection: str, where: Document, target: Target, *, op: str, moved: int) -> int:
     """Move what matches *where* in walks over the collection, until one finds nothing, or the last of three is done.
 
     What a writer adds behind a walk is caught by the next one; what it adds afterwards, when the step is run again.
@@ -43,7 +43,7 @@ def move(ctx: "Context", step: Step, collection: str, where: Document, target: T
 
 
 def _move_batch(
-    ctx: "Context",
+    ctx: "Hands",
     step: Step,
     collection: str,
     ids: list[Any],
@@ -83,7 +83,7 @@ def _commands(collection: str, apart: Mapping[str, list[Document]]) -> list[Comm
     return [*inserts, delete_many(collection, {"_id": {"$in": gone}})] if gone else []
 
 
-def sketch_move(ctx: "Context", collection: str, where: Document, target: Target) -> None:
+def sketch_move(ctx: "Hands", collection: str, where: Document, target: Target) -> None:
     """Record what moves the first batch, with no more of the documents than the types of their fields."""
     ids = page(ctx.databases.app[collection], where, {}, limit=ctx.batch_docs)
     apart: dict[str, list[Document]] = {}
@@ -97,7 +97,7 @@ def sketch_move(ctx: "Context", collection: str, where: Document, target: Target
     ctx.sketch.step.estimate = estimate_move(ctx, collection, where, batch_docs=ctx.batch_docs)
 
 
-def _refuse_taken(ctx: "Context", name: str, documents: list[Document], session: Session) -> None:
+def _refuse_taken(ctx: "Hands", name: str, documents: list[Document], session: Session) -> None:
     ids = [document["_id"] for document in documents]
     taken = [found["_id"] for found in ctx.databases.app[name].find({"_id": {"$in": ids}}, {"_id": 1}, session=session)]
     if taken:

@@ -11,7 +11,7 @@ from compliance.mongo import Db, Document, driver_errors
 from migrations.ops.observed import names_of
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def make_scheme(collection: str, *, field: str, every: str) -> Scheme:
         raise UnknownName(f"there are no buckets by {every!r}; known: {', '.join(Every)}") from None
 
 
-def find_scheme(ctx: "Context", collection: str) -> Scheme | None:
+def find_scheme(ctx: "Hands", collection: str) -> Scheme | None:
     """Return the declared scheme of *collection*; in a dry run, also one that an earlier step would declare."""
     with driver_errors():
         declared = ctx.databases.compliance[DECLARED].find_one({"_id": f"partition:{collection}"})
@@ -69,7 +69,7 @@ def find_scheme(ctx: "Context", collection: str) -> Scheme | None:
     return make_scheme(collection, field=found["field"], every=found["every"]) if found else None
 
 
-def get_scheme(ctx: "Context", collection: str) -> Scheme:
+def get_scheme(ctx: "Hands", collection: str) -> Scheme:
     """Return the declared scheme of *collection*.
 
     Raises:
@@ -81,7 +81,7 @@ def get_scheme(ctx: "Context", collection: str) -> Scheme:
     return found
 
 
-def present_buckets(ctx: "Context", scheme: Scheme) -> list[Bucket]:
+def present_buckets(ctx: "Hands", scheme: Scheme) -> list[Bucket]:
     """Return the buckets that exist, oldest first."""
     return sorted(bucket for name in names_of(ctx) if (bucket := parse_bucket(scheme.collection, scheme.every, name)))
 

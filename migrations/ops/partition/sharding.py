@@ -10,10 +10,10 @@ from migrations.ops.observed import indexes_of
 from migrations.step import Kind
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 
-def shard(ctx: "Context", collection: str, keys: Keys) -> None:
+def shard(ctx: "Hands", collection: str, keys: Keys) -> None:
     """Shard *collection* by *keys*.
 
     Raises:

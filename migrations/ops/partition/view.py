@@ -10,12 +10,12 @@ from migrations.ops.observed import options_of
 from migrations.ops.partition.scheme import Scheme
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 NAMESPACE_NOT_FOUND = 26
 
 
-def route(ctx: "Context", scheme: Scheme, buckets: list[str]) -> None:
+def route(ctx: "Hands", scheme: Scheme, buckets: list[str]) -> None:
     """Let the view show the collection and *buckets*.
 
     The collection is read before the buckets, and documents only move from it to them: a reader without a snapshot can
@@ -35,6 +35,6 @@ def route(ctx: "Context", scheme: Scheme, buckets: list[str]) -> None:
         alter(ctx, "collMod", scheme.view, viewOn=scheme.collection, pipeline=pipeline)
 
 
-def remove(ctx: "Context", scheme: Scheme) -> None:
+def remove(ctx: "Hands", scheme: Scheme) -> None:
     """Drop the view, if it is there."""
     alter(ctx, "drop", scheme.view, allowed=(NAMESPACE_NOT_FOUND,))

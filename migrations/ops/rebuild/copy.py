@@ -16,7 +16,7 @@ from migrations.ops.keyset import BY_ID, between, next_place
 from migrations.ops.pre_images import EXACT
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 PER_DOCUMENT = frozenset({"$set", "$addFields", "$unset", "$project", "$replaceWith", "$replaceRoot", "$match"})
 RAW: Any = CODEC.with_options(document_class=RawBSONDocument)
@@ -107,7 +107,7 @@ class Copier:
             ) from None
 
 
-def compare(ctx: "Context", copier: Copier, copy_again: Callable[[Sequence[Any]], None]) -> int:
+def compare(ctx: "Hands", copier: Copier, copy_again: Callable[[Sequence[Any]], None]) -> int:
     """Compare all documents with their copies; *copy_again* gets the ids of those that differ. Return how many did."""
     total = 0
     place: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def _further(copier: Copier, place: Mapping[str, Any], limit: int) -> dict[str, 
     return next_place(copier.source, place, limit=limit) or next_place(copier.shadow, place, limit=limit)
 
 
-def _in_snapshot(ctx: "Context", copier: Copier, where: Document) -> list[Any]:
+def _in_snapshot(ctx: "Hands", copier: Copier, where: Document) -> list[Any]:
     with driver_errors():
         return ctx.databases.transact(lambda session: copier.differing(where, session))
 

@@ -22,7 +22,7 @@ from migrations.ops.validator import STRICT, Rules, enforce, rules_of
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 NOTHING: Document = {"$expr": {"$eq": [0, 1]}}
 SETTLING = Step(number=0, kind=Kind.DDL, what="settle a rebuilding that died", digest="")
@@ -33,7 +33,7 @@ class FreezeTooLong(Exception):
     """Writes would be refused for longer than they may be."""
 
 
-def freeze(ctx: "Context", step: Step, collection: str, *, place: Mapping[str, Any]) -> Timestamp:
+def freeze(ctx: "Hands", step: Step, collection: str, *, place: Mapping[str, Any]) -> Timestamp:
     """Refuse writes to *collection*; return the time since when they are refused.
 
     Raises:
@@ -70,7 +70,7 @@ def freeze(ctx: "Context", step: Step, collection: str, *, place: Mapping[str, A
     return moment
 
 
-def thaw(ctx: "Context", found: Document) -> None:
+def thaw(ctx: "Hands", found: Document) -> None:
     """Let writes in again, unless the copy has taken the place of the collection: it has its own validator."""
     collection = found["collection"]
     if uuid_of(ctx.databases.app, collection) == found["source"]:
@@ -78,7 +78,7 @@ def thaw(ctx: "Context", found: Document) -> None:
         enforce(ctx, collection, Rules(validator=kept["validator"], level=kept["level"], action=kept["action"]))
 
 
-def recover(ctx: "Context", step: Step = SETTLING, place: Mapping[str, Any] | None = None) -> None:
+def recover(ctx: "Hands", step: Step = SETTLING, place: Mapping[str, Any] | None = None) -> None:
     """Settle what a runner left that died while writes were refused: first take the copy out of its reach.
 
     The copy gets its own name back, so that a runner that wakes up renames nothing; then writes are let in. Where the
@@ -110,7 +110,7 @@ def recover(ctx: "Context", step: Step = SETTLING, place: Mapping[str, Any] | No
         ctx.report(f"{collection}: writes are let in again")
 
 
-def settle(ctx: "Context", step: Step, found: Document, *, place: Mapping[str, Any]) -> dict[str, int]:
+def settle(ctx: "Hands", step: Step, found: Document, *, place: Mapping[str, Any]) -> dict[str, int]:
     """End a rebuilding behind the exchange: delete what was deleted between the last look and the exchange.
 
     Returns:

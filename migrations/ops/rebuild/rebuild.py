@@ -46,7 +46,7 @@ from migrations.ops.validator import STRICT
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 TRIES, FAILURES = 3, 30
 PAUSE = timedelta(seconds=2)
@@ -66,7 +66,7 @@ class Wanted:
     options: Mapping[str, Any]
 
 
-def rebuild(ctx: "Context", wanted: Wanted, *, freeze_seconds: float) -> None:
+def rebuild(ctx: "Hands", wanted: Wanted, *, freeze_seconds: float) -> None:
     """Let a copy take the place of a collection.
 
     Raises:
@@ -95,7 +95,7 @@ def rebuild(ctx: "Context", wanted: Wanted, *, freeze_seconds: float) -> None:
     _finish(ctx, step, wanted)
 
 
-def drop_rebuilt(ctx: "Context", collection: str) -> None:
+def drop_rebuilt(ctx: "Hands", collection: str) -> None:
     """Drop the copy of *collection* that did not take its place; nothing to do where there is none."""
     step = ctx.begin(Kind.DDL, f"drop the copy of {collection}", collection=collection)
     if step is None:
@@ -124,7 +124,7 @@ class _Rebuilding:
         began: Since when writes are refused, while they are.
     """
 
-    ctx: "Context"
+    ctx: "Hands"
     step: Step
     wanted: Wanted
     budget: timedelta
@@ -335,12 +335,12 @@ class _Rebuilding:
         self.place = {**self.place, "phase": "over", **counts}
 
 
-def _is_exchanged(ctx: "Context", place: Mapping[str, Any]) -> bool:
+def _is_exchanged(ctx: "Hands", place: Mapping[str, Any]) -> bool:
     shadow = place.get("shadow")
     return shadow is not None and uuid_of(ctx.databases.app, place["collection"]) == shadow
 
 
-def _finish(ctx: "Context", step: Step, wanted: Wanted) -> None:
+def _finish(ctx: "Hands", step: Step, wanted: Wanted) -> None:
     name, place = wanted.collection, step.place
     total: dict[str, Detail] = {
         count: place.get(count, 0) for count in ("documents", "frozen_ms", "deleted_late", "written_late")

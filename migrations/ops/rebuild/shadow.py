@@ -22,7 +22,7 @@ from migrations.ops.ddl import alter
 from migrations.ops.observed import options_of
 
 if TYPE_CHECKING:
-    from migrations.context import Context
+    from migrations.hands import Hands
 
 NAMESPACE_NOT_FOUND = 26
 UNREADABLE = {"capped": "it is capped", "timeseries": "it holds a time series", "encryptedFields": "it is encrypted"}
@@ -45,7 +45,7 @@ def uuid_of(database: Db, name: str) -> Binary | None:
         )
 
 
-def refuse(ctx: "Context", collection: str) -> Document:
+def refuse(ctx: "Hands", collection: str) -> Document:
     """Return the options of *collection*, if it can be rebuilt.
 
     Raises:
@@ -75,13 +75,13 @@ def refuse(ctx: "Context", collection: str) -> Document:
     return dict(found["options"])
 
 
-def find_record(ctx: "Context", collection: str) -> Document | None:
+def find_record(ctx: "Hands", collection: str) -> Document | None:
     """Return what is recorded of the rebuilding of *collection*."""
     with driver_errors():
         return ctx.databases.compliance[CONTROL].find_one({"_id": f"{REBUILD}{collection}"})
 
 
-def find_copy(ctx: "Context", collection: str) -> str | None:
+def find_copy(ctx: "Hands", collection: str) -> str | None:
     """Return the present name of the copy of *collection*, if there is one that has not taken its place."""
     found = find_record(ctx, collection)
     if found is None or found["is_over"]:
@@ -93,14 +93,14 @@ def find_copy(ctx: "Context", collection: str) -> str | None:
     return made if uuid_of(ctx.databases.app, made) is not None else None
 
 
-def record(ctx: "Context", collection: str, changes: Mapping[str, Any], *, session: Session) -> None:
+def record(ctx: "Hands", collection: str, changes: Mapping[str, Any], *, session: Session) -> None:
     """Record *changes* in the transaction of *session*."""
     ctx.databases.compliance[CONTROL].update_one(
         {"_id": f"{REBUILD}{collection}"}, {"$set": {"collection": collection, **changes}}, upsert=True, session=session
     )
 
 
-def create(ctx: "Context", collection: str, options: Mapping[str, Any]) -> Binary:
+def create(ctx: "Hands", collection: str, options: Mapping[str, Any]) -> Binary:
     """Create the empty copy of *collection* with *options* and its indexes; return its UUID.
 
     Unique indexes are plain ones until nobody writes: the copy of one document may be older than that of another.
@@ -118,7 +118,7 @@ def create(ctx: "Context", collection: str, options: Mapping[str, Any]) -> Binar
     return uuid
 
 
-def make_plain(ctx: "Context", collection: str) -> None:
+def make_plain(ctx: "Hands", collection: str) -> None:
     """Let the indexes of the copy be no unique ones again, where an exchange that came too late made them so."""
     database, name = ctx.databases.app, shadow_of(collection)
     with driver_errors():
@@ -135,7 +135,7 @@ def unique_indexes(database: Db, collection: str) -> list[str]:
         return [str(spec["name"]) for spec in _indexes(database, collection) if spec.get("unique")]
 
 
-def rename(ctx: "Context", name: str, to: str) -> None:
+def rename(ctx: "Hands", name: str, to: str) -> None:
     """Rename the copy of a collection; nothing to do where *name* is not there."""
     full = f"{ctx.databases.app.name}."
     alter(ctx, "renameCollection", f"{full}{name}", database="admin", to=f"{full}{to}", allowed=(NAMESPACE_NOT_FOUND,))
