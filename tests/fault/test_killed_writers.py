@@ -33,7 +33,7 @@ def crew(deployment: Deployment, home: Path) -> list[Supervised]:
     ]
 
 
-@pytest.mark.parametrize("entries", [600, pytest.param(10_000, marks=pytest.mark.storm)])
+@pytest.mark.parametrize("entries", [1_000, pytest.param(10_000, marks=pytest.mark.storm)])
 def test_an_untouched_log_has_no_findings(deployment: Deployment, tmp_path: Path, entries: int) -> None:
     nemesis = random.Random(SEED)
     sealed = SealedLog(deployment, tmp_path / "home" / "seal-guard.json")

@@ -275,7 +275,10 @@ def test_a_document_known_by_its_address_only_is_found_without_stating_it_in_a_q
     filled.admin.client.admin.command(
         "grantPrivilegesToRole",
         f"compliance_worker@{filled.name}",
-        privileges=[{"resource": {"db": filled.name, "collection": "leads"}, "actions": ["remove"]}],
+        privileges=[
+            {"resource": {"db": filled.name, "collection": name}, "actions": ["remove"]}
+            for name in ("leads", "leads_shadow")
+        ],
     )
     filled.admin.app.command("profile", 2)
     filled.carry_out("erasure.request", {"subject_id": str(subject)}, data_map=changed)
