@@ -25,7 +25,7 @@ from migrations.online.follow import Change, Follower, following
 from migrations.ops.aside import count_unsettled
 from migrations.ops.estimate import read_oplog
 from migrations.ops.foundation import is_complete, require_provisioned
-from migrations.ops.rebuild import recover
+from migrations.ops.rebuild import is_frozen, recover
 from migrations.overlay import Overlay
 from migrations.past import Mark
 from migrations.plan import (
@@ -98,6 +98,7 @@ class Runner:
         gate: Which scripts staging must have vouched for.
         is_rehearsal: Whether these databases are a copy, for which no roles are made.
         follow: Told which script runs and how far it is; None where lines for people say it.
+        on_emergency: Told the names of scripts that may run here though staging has not vouched for them.
     """
 
     databases: Databases
@@ -114,6 +115,7 @@ class Runner:
     gate: Gate = ANYTHING
     is_rehearsal: bool = False
     follow: Follow | None = None
+    on_emergency: Callable[[Sequence[str]], None] = lambda _: None
 
     @property
     def history(self) -> History:
@@ -158,6 +160,7 @@ class Runner:
         emergency = require_reason(wish.emergency) if wish.emergency is not None else None
         if dry_run:
             return self.preview(wish, told=self.report).revisions
+        self.let_writes_in()
         pending = self._admitted(wish)
         done: dict[str, Revision] = {}  # by every attempt
 
@@ -175,6 +178,8 @@ class Runner:
                 if emergency is not None:
                     lacking = self.gate.unpromoted(self.databases, plan.revisions)
                     allow_emergency(lacking, reason=emergency, run=run, actor=self.actor)
+                    if lacking:
+                        self.on_emergency([revision.name for revision in lacking])
                 self._run(plan, run)
 
         persist(attempt, clock=self.clock, report=self.report)
@@ -213,6 +218,7 @@ class Runner:
         """
         if dry_run:
             return self.preview_down(target, drop_data=drop_data, told=self.report).revisions
+        self.let_writes_in()
         if not self._to_undo(target).revisions:
             return ()
         done: dict[str, Revision] = {}
@@ -319,6 +325,20 @@ class Runner:
                         revision.up(replace(ctx, script="", retries=True))
         left = self.count_set_aside(revisions)
         return before - left, left
+
+    def let_writes_in(self) -> None:
+        """Let writes in that a runner refused when it died; whatever is wrong with the scripts, an application waits.
+
+        Raises:
+            LockHeld: When the runner that refuses them is alive.
+        """
+
+        def attempt() -> None:
+            with self._lease():
+                pass  # which does it
+
+        if is_frozen(self.databases):
+            persist(attempt, clock=self.clock, report=self.report)
 
     @contextmanager
     def _lease(self) -> Iterator[Run]:

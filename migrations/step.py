@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import CodeType
 from typing import Any
 
 from bson import json_util
@@ -71,4 +72,15 @@ def _source(function: Callable[..., Any]) -> str:
         return meaning(parse(textwrap.dedent(inspect.getsource(function))))
     except (OSError, TypeError, MigrationError):
         code = getattr(function, "__code__", None)
-        return code.co_code.hex() if code is not None else repr(type(function))
+        return _compiled(code) if code is not None else repr(type(function))
+
+
+def _compiled(code: CodeType) -> str:
+    """Return what compiled code does: its instructions, and the names and values that they use."""
+    return " ".join([code.co_code.hex(), *code.co_names, *map(_constant, code.co_consts)])
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, CodeType):
+        return _compiled(value)
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

@@ -64,9 +64,9 @@ class Group:
 
 
 def command(name: str, extra: Sequence[str] = ()) -> list[str]:
-    """Return how to start the process *name* with this interpreter."""
+    """Return how to start the process *name* with this interpreter, whatever packages are in the present folder."""
     program, *arguments = PROCESSES[name]
-    return [sys.executable, "-m", MODULES[program], *arguments, *extra]
+    return [sys.executable, "-P", "-m", MODULES[program], *arguments, *extra]
 
 
 @contextmanager

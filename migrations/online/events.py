@@ -68,6 +68,11 @@ class Stance:
     is_filling: bool = False
 
 
+def sides_in(document: Mapping[str, Any], shape: Shape) -> list[Side]:
+    """Return the shapes of which *document* has something."""
+    return [side for side in Side if any(name in document for name in shape.fields(side))]
+
+
 def decide(written: Written, document: Mapping[str, Any], shape: Shape, stance: Stance) -> Pipeline:
     """Return what brings *document* into step; nothing where that is not known, or not to be done.
 
@@ -77,7 +82,7 @@ def decide(written: Written, document: Mapping[str, Any], shape: Shape, stance: 
         shape: The shapes.
         stance: What is being done about them.
     """
-    present = [side for side in Side if any(name in document for name in shape.fields(side))]
+    present = sides_in(document, shape)
     if written is Written.UNKNOWN and len(present) != 1:
         return []
     side = present[0] if written is Written.UNKNOWN else Side(written.value)

@@ -18,7 +18,7 @@ from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, driver_errors, translate
 from migrations.ledger import HISTORY, History, lease, owner
 from migrations.online import own
-from migrations.online.events import Stance
+from migrations.online.events import Stance, sides_in
 from migrations.online.feed import CONTROL, majority_moment, open_feed
 from migrations.online.reconcile import Reconciler
 from migrations.online.shape import Shape, Side
@@ -169,9 +169,13 @@ class Follower:
         return self._stance
 
     def _sweep(self, reconciler: Reconciler, *, keep: Side | None) -> None:
-        place: dict[str, Any] = {}
-        while found := page_of_disagreeing(self.databases, self.change.shape, place):
-            reconciler.settle([document["_id"] for document in found], keep)
+        """Settle every document that disagrees; *keep* says nothing of a document that has one shape alone."""
+        shape, place = self.change.shape, dict[str, Any]()
+        while found := page_of_disagreeing(self.databases, shape, place):
+            in_doubt = [document["_id"] for document in found if len(sides_in(document, shape)) > 1]
+            one_sided = [document["_id"] for document in found if len(sides_in(document, shape)) == 1]
+            reconciler.settle(in_doubt, keep)
+            reconciler.settle(one_sided, None)
             place = {"last": found[-1]["_id"]}
 
     def _begin_again(self, run: Run) -> None:

@@ -10,6 +10,7 @@ from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.estimate import update_bytes
 from migrations.ops.keyset import BY_ID
 from migrations.ops.pre_images import keeping
+from migrations.ops.reason import reason_of
 from migrations.ops.walk import begin, finish
 from migrations.sketch import type_of
 
@@ -81,7 +82,7 @@ def _sort_out(
         try:
             values = function(document)
         except ValueError as error:
-            refused.append((document["_id"], str(error)))
+            refused.append((document["_id"], reason_of(error)))
             continue
         if values:
             computed.append((document["_id"], values))

@@ -199,6 +199,27 @@ def test_what_each_write_leads_to_and_who_settles_the_rest(empty: Deployment, tm
     assert actions(deployment).count("migration.settled") == 1
 
 
+def test_a_document_of_one_shape_keeps_it_whichever_shape_a_person_settles_for(
+    empty: Deployment, tmp_path: Path
+) -> None:
+    deployment = shaped(empty, tmp_path, people=0)
+    collection, admin = deployment.admin.app.create_collection(PEOPLE), deployment.admin
+    deployment.runner().up()
+    collection.create_index("last", unique=True, sparse=True)
+
+    with following(follower(deployment)):
+        collection.insert_many([{"_id": 1, "name": "A Same"}, {"_id": 2, "name": "B Same"}])
+        wait_until(
+            lambda: admin.compliance["set_aside"].count_documents({}) == 1,
+            timeout=30,
+            what="one is set aside",
+        )
+        request = ask_to_settle(admin, NAME, keep=Side.NEW, by="test", clock=deployment.services().clock)
+        wait_until_settled(admin, NAME, request, sleep=deployment.services().clock.sleep)
+
+    assert [one["name"] for one in collection.find({}, sort={"_id": 1})] == ["A Same", "B Same"]
+
+
 def test_where_the_oplog_does_not_reach_back_every_document_is_looked_at(empty: Deployment, tmp_path: Path) -> None:
     deployment = shaped(empty, tmp_path)
     deployment.runner().up()

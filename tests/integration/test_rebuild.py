@@ -20,7 +20,7 @@ from migrated import leave_the_lease_behind, write_scripts
 from pymongo.errors import PyMongoError, WriteError
 from waiting import wait_until
 
-from compliance.errors import GateClosed, LockHeld, MigrationError, StepFailed
+from compliance.errors import GateClosed, LockHeld, MigrationError, RevisionMissing, StepFailed
 from compliance.mongo import Document, open_client
 from migrations.ops.rebuild.rebuild import _Rebuilding
 from migrations.runner import Runner
@@ -315,6 +315,33 @@ def test_who_dies_while_writes_are_refused_is_followed_by_whoever_migrates_next(
     assert exchanging.startswith("things_shadow_")
     empty.admin.app["things"].insert_one({"_id": 50})
     assert names(empty) == {"things"}
+
+
+def test_writes_are_let_in_again_though_the_script_is_gone(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a rollback of the code: what is wrong with scripts is said afterwards."""
+    deployment = arranged(empty, tmp_path, MAKE, some(), lease=timedelta(seconds=0.5))
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Rebuilding, "_rename", die)
+        with pytest.raises(Died):
+            deployment.runner().up()
+    leave_the_lease_behind(empty.admin)
+    (tmp_path / "scripts" / "v001_data_it.py").unlink()
+
+    def is_refused() -> bool:
+        with suppress(LockHeld):
+            with pytest.raises(RevisionMissing):
+                deployment.runner().up()
+            return True
+        return False
+
+    wait_until(is_refused, timeout=30, what="the next one")
+    empty.admin.app["things"].insert_one({"_id": 50})
 
 
 def test_too_small_a_budget_lets_writes_in_again_and_the_next_run_goes_on(

@@ -8,6 +8,7 @@ import pytest
 from bson import ObjectId
 
 from migrations.journal import passage_of
+from migrations.ops.reason import reason_of
 from migrations.step import Kind, digest
 
 MOMENT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -43,6 +44,33 @@ def test_another_step_has_another_digest(kind: Kind, changed: dict[str, Any]) ->
     arguments = {"where": {"n": 1}, "function": once}
 
     assert digest(kind, arguments | changed) != digest(Kind.BACKFILL, arguments)
+
+
+@pytest.mark.parametrize("text", ["lambda d: {'x': 2}", "lambda d: {'y': 1}", "lambda d: d in {1, 3}", "lambda d: d.x"])
+def test_a_function_whose_text_is_not_found_is_known_by_its_names_and_values(text: str) -> None:
+    """Such as a lambda on a line that is no statement by itself."""
+    before = digest(Kind.BACKFILL, {"function": eval("lambda d: {'x': 1}")})
+
+    assert digest(Kind.BACKFILL, {"function": eval(text)}) != before
+    assert digest(Kind.BACKFILL, {"function": eval(text)}) == digest(Kind.BACKFILL, {"function": eval(text)})
+
+
+def number(text: str) -> int:
+    return int(text)
+
+
+def refuse(text: str) -> None:
+    raise ValueError("it is no number")
+
+
+@pytest.mark.parametrize(
+    ("function", "kept"),
+    [(refuse, "it is no number"), (number, "ValueError; a reason that the script raises as a plain text is kept")],
+)
+def test_a_reason_is_kept_where_it_stands_in_the_script(function: Any, kept: str) -> None:
+    with pytest.raises(ValueError, match=r"number|int") as refused:
+        function("ann.lee@example.org")
+    assert reason_of(refused.value) == kept
 
 
 def events(*names: str) -> list[dict[str, Any]]:

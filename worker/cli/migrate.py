@@ -1,6 +1,8 @@
 """``compliance migrate``: apply, undo and list migrations."""
 
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -71,11 +73,8 @@ def up(
         if dry_run:
             show_preview("to apply", runner.preview(wish), as_json=json)
             return
-        lacking = runner.unpromoted(wish) if emergency is not None else []
-        done = runner.up(wish=wish)
+        done = replace(runner, on_emergency=partial(alert_emergency, request_id="cli")).up(wish=wish)
         aside = runner.count_set_aside(done)
-    if lacking:
-        alert_emergency(lacking, request_id="cli")
     _show("applied", done, as_json=json)
     if aside:
         sys.stderr.write(f"{aside} documents could not be changed and were set aside: see set_aside\n")

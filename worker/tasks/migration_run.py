@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Self
 
 import structlog
@@ -101,11 +102,10 @@ def migration_run(payload: MigrateDatabase, run: Run, services: Services) -> Non
         runner = replace(
             build_runner(services.settings, databases, actor="worker", report=follower.hear, follow=follower.follow),
             should_stop=lambda: run.should_stop() or run.interruption is not None,
+            on_emergency=partial(alert_emergency, request_id=run.job.request_id),
         )
         result = _verify(runner) if payload.action is Action.VERIFY else _migrate(payload, runner)
     run.commit(lambda _: Outcome(result=result))
-    if result.get("emergency"):
-        alert_emergency(result["emergency"], request_id=run.job.request_id)
 
 
 def _migrate(payload: MigrateDatabase, runner: Runner) -> Mapping[str, Any]:

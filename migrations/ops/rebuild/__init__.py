@@ -4,7 +4,7 @@ Copy, follow the changes, look whether both are the same; then refuse writes, ta
 the two by one rename. Where that takes longer than it may, writes are let in again and the copy follows on.
 """
 
-from migrations.ops.rebuild.freeze import recover
+from migrations.ops.rebuild.freeze import is_frozen, recover
 from migrations.ops.rebuild.rebuild import Wanted, drop_rebuilt, rebuild
 
-__all__ = ["Wanted", "drop_rebuilt", "rebuild", "recover"]
+__all__ = ["Wanted", "drop_rebuilt", "is_frozen", "rebuild", "recover"]

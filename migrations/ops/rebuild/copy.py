@@ -14,6 +14,7 @@ from compliance.mongo import CODEC, Db, Document, Session, driver_errors
 from compliance.roles import shadow_of
 from migrations.ops.keyset import BY_ID, between, next_place
 from migrations.ops.pre_images import EXACT
+from migrations.ops.reason import reason_of
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
@@ -103,7 +104,7 @@ class Copier:
             return function(old)
         except ValueError as error:
             raise StepFailed(
-                f"a document of {self.collection} cannot be made anew: {error}; correct it first"
+                f"a document of {self.collection} cannot be made anew: {reason_of(error)}; correct it first"
             ) from None
 
 

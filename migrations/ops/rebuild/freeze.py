@@ -12,7 +12,7 @@ from bson import Timestamp, json_util
 from pymongo.errors import ExecutionTimeout
 
 from compliance.errors import StoreUnavailable
-from compliance.mongo import Document, Session, driver_errors
+from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import CONTROL, shadow_of
 from migrations.command import MAJORITY
 from migrations.ops.observed import options_of
@@ -68,6 +68,12 @@ def freeze(ctx: "Hands", step: Step, collection: str, *, place: Mapping[str, Any
             raise FreezeTooLong from None
     moment: Timestamp = answer["operationTime"]
     return moment
+
+
+def is_frozen(databases: Databases) -> bool:
+    """Whether writes to a collection are refused, as far as it is recorded."""
+    with driver_errors():
+        return databases.compliance[CONTROL].find_one({"frozen": {"$exists": True}}, {"_id": 1}) is not None
 
 
 def thaw(ctx: "Hands", found: Document) -> None:

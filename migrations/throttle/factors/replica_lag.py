@@ -1,5 +1,6 @@
 """How far the slowest secondary is behind the primary."""
 
+from compliance.errors import StoreUnavailable
 from compliance.mongo import Databases
 from migrations.throttle.factor import FACTORS, Factor, Moment
 
@@ -7,9 +8,15 @@ PRIMARY, SECONDARY = 1, 2
 
 
 def read(databases: Databases) -> float:
-    """Return the lag in seconds; 0 without secondaries."""
+    """Return the lag in seconds; 0 without secondaries.
+
+    Raises:
+        StoreUnavailable: While no member is primary.
+    """
     members = databases.client.admin.command("replSetGetStatus")["members"]
-    primary = max(member["optimeDate"] for member in members if member["state"] == PRIMARY)
+    primary = max((member["optimeDate"] for member in members if member["state"] == PRIMARY), default=None)
+    if primary is None:
+        raise StoreUnavailable("no member of the replica set is primary")
     behind = [primary - member["optimeDate"] for member in members if member["state"] == SECONDARY]
     return max((lag.total_seconds() for lag in behind), default=0.0)
 
