@@ -22,7 +22,7 @@ from migrations.online.events import Stance, sides_in
 from migrations.online.feed import CONTROL, majority_moment, open_feed
 from migrations.online.reconcile import Reconciler
 from migrations.online.shape import Shape, Side
-from migrations.online.state import START_IT, checkpoint_of, lease_id
+from migrations.online.state import START_IT, checkpoint_of, lease_id, settle_id
 from migrations.online.verify import page_of_disagreeing
 from migrations.past import Mark
 
@@ -127,8 +127,8 @@ class Follower:
 
     def _follow(self, run: Run) -> None:
         shape, place = self.change.shape, run.job.checkpoint
-        if "start" not in place:
-            return  # not begun yet
+        if place.get("passage") not in self._begun():
+            return  # not begun yet; what an earlier start left is none of ours
         with open_feed(self.databases, shape, token=place.get("token"), start=place["start"]) as feed:
             reconciler = Reconciler(
                 databases=self.databases,
@@ -148,6 +148,18 @@ class Follower:
                 self._forget_old(reconciler)
                 if not reconciler.step():
                     self.clock.sleep(IDLE)
+
+    def _begun(self) -> set[ObjectId]:
+        """Return the events with which the change was begun since it was applied or rolled back last."""
+        begun: set[ObjectId] = set()
+        for event in History(self.databases).events():
+            if event["revision"] != self.change.revision:
+                continue
+            if event["event"] in (Mark.APPLIED, Mark.REVERTED):
+                begun.clear()
+            elif event["event"] == Mark.STARTED:
+                begun.add(event["_id"])
+        return begun
 
     def stance(self) -> Stance:
         """Return what the history says is being done; asked again after a moment.
@@ -219,11 +231,6 @@ class Follower:
             performed_by=self.actor,
             details=dict(details),
         )
-
-
-def settle_id(revision: str) -> str:
-    """Return the id of the request of a person to settle what disagrees in *revision*."""
-    return f"settle {revision}"
 
 
 def ask_to_settle(databases: Databases, revision: str, *, keep: Side, by: str, clock: Clock) -> ObjectId:

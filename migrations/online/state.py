@@ -14,7 +14,7 @@ from compliance.jobs.job import RequestId
 from compliance.jobs.ledger import Ledger
 from compliance.mongo import Databases, Document, driver_errors
 from migrations.ledger import LEASE
-from migrations.online.feed import majority_moment
+from migrations.online.feed import CONTROL, majority_moment
 from migrations.online.shape import Side
 
 NEVER = Timestamp(0, 0)
@@ -27,6 +27,11 @@ START_IT = "start the process `compliance reconciler`, or run the command again 
 def lease_id(revision: str) -> RequestId:
     """Return the id of the lease under which the shapes of *revision* are kept in step."""
     return RequestId(f"reconcile {revision}")
+
+
+def settle_id(revision: str) -> str:
+    """Return the id of the request of a person to settle what disagrees in *revision*."""
+    return f"settle {revision}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,9 @@ def begin(databases: Databases, revision: str, *, passage: ObjectId, before: Map
     Ledger(databases, LEASE).record(new_document(id_, kind=KIND, payload={}, origin="migrations", now=at))
     checkpoint = {"passage": passage, "start": start, "upto": start, "token": None, "before": json_util.dumps(before)}
     with driver_errors():
+        asked = databases.compliance[CONTROL].find_one({"_id": settle_id(revision)})
+        if asked is not None:
+            checkpoint["settled"] = asked["request"]  # of an earlier start: it was about other documents
         databases.compliance[LEASE].update_one(
             {"_id": id_, "checkpoint.passage": {"$ne": passage}}, {"$set": {"checkpoint": checkpoint}}
         )

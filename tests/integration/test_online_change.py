@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -218,6 +219,48 @@ def test_a_document_of_one_shape_keeps_it_whichever_shape_a_person_settles_for(
         wait_until_settled(admin, NAME, request, sleep=deployment.services().clock.sleep)
 
     assert [one["name"] for one in collection.find({}, sort={"_id": 1})] == ["A Same", "B Same"]
+
+
+def test_a_second_start_goes_by_nothing_that_the_first_one_left(empty: Deployment, tmp_path: Path) -> None:
+    deployment = shaped(empty, tmp_path)
+    app, compliance = deployment.admin.app, deployment.admin.compliance
+    deployment.runner().up()
+    with following(follower(deployment)):
+        wait_until_in_step(deployment)
+        ask_to_settle(deployment.admin, NAME, keep=Side.NEW, by="test", clock=deployment.services().clock)
+        deployment.runner().rollback(NAME)
+    schema = {"$jsonSchema": {"bsonType": "object", "required": ["name"]}}
+    app.command("collMod", PEOPLE, validator=schema, validationLevel="moderate")
+
+    stop = Event()
+    runner = deployment.runner()
+    keeping = Thread(
+        target=follow_all,
+        args=(runner.databases,),
+        kwargs={
+            "clock": runner.clock,
+            "actor": "test",
+            "length": runner.lease,
+            "should_stop": stop.is_set,
+            "told": lambda _: None,
+        },
+    )
+    keeping.start()
+    try:
+        deployment.runner().up()
+        wait_until_in_step(deployment)
+        place = compliance["migration_lease"].find_one({"_id": f"reconcile {NAME}"})["checkpoint"]
+        deployment.runner().rollback(NAME)
+    finally:
+        stop.set()
+        keeping.join(30)
+
+    events = list(compliance["migration_history"].find({"revision": NAME}, sort=[("fence", 1), ("_id", 1)]))
+    started = [one["_id"] for one in events if one["event"] == "started"]
+    assert (place["passage"], len(started)) == (started[-1], 2)
+    assert [one["name"] for one in people(deployment)] == [f"A{n} B{n}" for n in range(40)]
+    (info,) = app.list_collections(filter={"name": PEOPLE})
+    assert info["options"]["validator"] == schema
 
 
 def test_where_the_oplog_does_not_reach_back_every_document_is_looked_at(empty: Deployment, tmp_path: Path) -> None:
