@@ -5,7 +5,7 @@ from pathlib import Path
 from deployment import Deployment
 from system import filled_system
 
-from compliance.roles import AUDIT_LOG, INCIDENTS
+from compliance.roles import AUDIT_LOG, CHECKPOINTS, INCIDENTS
 from worker.oplog import PLACE_ID
 
 ACTS = 60
@@ -33,6 +33,8 @@ def test_a_watcher_that_is_killed_again_and_again_loses_and_repeats_no_incident(
         (watcher,) = system.start("watcher").children
         for stream in (audit.name, PLACE_ID):
             system.wait_for(lambda stream=stream: tokens.find_one({"_id": stream}), f"{stream} is followed")
+        # What is altered before it is sealed is told of by the sealer, too.
+        system.wait_for(lambda: audit[CHECKPOINTS].find_one({}), "the log is sealed")
         for act in range(ACTS):
             tamper(deployment, act)
             if act in (HIDDEN // 2, HIDDEN + HIDDEN // 2):
