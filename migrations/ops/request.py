@@ -16,9 +16,9 @@ from compliance.jobs.ledger import Ledger
 from compliance.mongo import Document, Session
 from compliance.roles import OUTBOX
 from migrations.command import Command, insert_each, send
-from migrations.ops.batches import Changed, Hiding, Walk, Work
+from migrations.ops.batches import Changed, Hiding, Work
 from migrations.ops.keyset import BY_ID
-from migrations.ops.walk import begin, finish
+from migrations.ops.walk import begin, go_through
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -73,12 +73,7 @@ def erase(ctx: "Hands", collection: str, where: Document, *, subject: str, error
         _sketch(ctx, ERASURE, {"subject_id": "<id>"})
 
     work = Work(op="erase", collection=collection, where=where, change=change, sketch=sketch, error_budget=error_budget)
-    going = Walk(ctx=ctx, step=step, work=work)
-    if ctx.retries:
-        going.retry()
-        return
-    going.go()
-    finish(ctx, going)
+    go_through(ctx, step, work)
 
 
 def _document(task: str, values: Mapping[str, Any]) -> Document:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from compliance.mongo import Document, Session, driver_errors
 from migrations.command import Command, send, set_each
-from migrations.ops.batches import Changed, Hiding, Walk, Work
+from migrations.ops.batches import Changed, Hiding, Work
 from migrations.ops.estimate import update_bytes
 from migrations.ops.keyset import BY_ID
 from migrations.ops.pre_images import keeping
 from migrations.ops.reason import reason_of
-from migrations.ops.walk import begin, finish
+from migrations.ops.walk import begin, go_through
 from migrations.sketch import type_of
 
 if TYPE_CHECKING:
@@ -57,12 +57,7 @@ def transform(
     work = Work(
         op="transform", collection=collection, where=where, change=kept, sketch=sketch, error_budget=error_budget
     )
-    going = Walk(ctx=ctx, step=step, work=work)
-    if ctx.retries:
-        going.retry()
-        return
-    going.go()
-    finish(ctx, going)
+    go_through(ctx, step, work)
 
 
 def _masked(command: Command) -> Command:

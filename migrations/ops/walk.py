@@ -43,6 +43,11 @@ def walk(
     kept = keeping(ctx, step, collection, keep_before, change)
     sketch = partial(sketch_update, ctx, collection, update=update)
     work = Work(op="walk", collection=collection, where=where, change=kept, sketch=sketch, error_budget=error_budget)
+    go_through(ctx, step, work)
+
+
+def go_through(ctx: "Hands", step: Step, work: Work) -> None:
+    """Carry *work* through its collection once and end the step; or try again what was set aside."""
     going = Walk(ctx=ctx, step=step, work=work)
     if ctx.retries:
         going.retry()

@@ -287,11 +287,7 @@ def test_who_dies_is_followed_by_one_who_lets_writes_in_and_goes_on(
     assert names(empty) == {"things"}
 
 
-def test_who_dies_while_writes_are_refused_is_followed_by_whoever_migrates_next(
-    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deployment = arranged(empty, tmp_path, MAKE, some(), lease=timedelta(seconds=0.5))
-
+def die_while_writes_are_refused(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: object) -> None:
         raise Died
 
@@ -299,6 +295,14 @@ def test_who_dies_while_writes_are_refused_is_followed_by_whoever_migrates_next(
         patched.setattr(_Rebuilding, "_rename", die)
         with pytest.raises(Died):
             deployment.runner().up()
+
+
+def test_who_dies_while_writes_are_refused_is_followed_by_whoever_migrates_next(
+    empty: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = arranged(empty, tmp_path, MAKE, some(), lease=timedelta(seconds=0.5))
+
+    die_while_writes_are_refused(deployment, monkeypatch)
     with pytest.raises(WriteError):
         empty.admin.app["things"].insert_one({"_id": 50})
     (exchanging,) = names(empty) - {"things"}
@@ -323,13 +327,7 @@ def test_writes_are_let_in_again_though_the_script_is_gone(
     """As after a rollback of the code: what is wrong with scripts is said afterwards."""
     deployment = arranged(empty, tmp_path, MAKE, some(), lease=timedelta(seconds=0.5))
 
-    def die(*_: object) -> None:
-        raise Died
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_Rebuilding, "_rename", die)
-        with pytest.raises(Died):
-            deployment.runner().up()
+    die_while_writes_are_refused(deployment, monkeypatch)
     leave_the_lease_behind(empty.admin)
     (tmp_path / "scripts" / "v001_data_it.py").unlink()
 
