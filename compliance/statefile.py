@@ -14,7 +14,7 @@ from typing import Any
 from bson import json_util
 from bson.errors import BSONError
 
-from compliance.errors import ConfigurationError
+from compliance.errors import ConfigurationError, InvalidPayload
 
 Content = Mapping[str, Any]
 
@@ -76,6 +76,18 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def read_file(path: Path) -> bytes:
+    """Return what the file at *path* holds, which a person named.
+
+    Raises:
+        InvalidPayload: When it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidPayload(f"{path} cannot be read ({error.strerror})") from None
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:

@@ -18,6 +18,7 @@ from compliance.errors import ComplianceError, ConfigurationError, ExitCode
 from compliance.mongo import Databases, open_client
 from compliance.roles import Grants, Role
 from compliance.settings import MIGRATIONS, Settings, load_settings
+from compliance.statefile import read_file
 from migrations.admission import Admission
 from migrations.context import Report
 from migrations.discovery import discover
@@ -26,9 +27,10 @@ from migrations.preview import lines
 from migrations.progress import Follow
 from migrations.promotion import WAIVED, Gate, attest, promote
 from migrations.revision import Revision
-from migrations.runner import Runner, Wish
+from migrations.runner import Runner
 from migrations.standing import standings
 from migrations.sums import check_sum
+from migrations.wish import Wish
 
 PRODUCTION = "production"
 PROCESS = "compliance-migrations"
@@ -162,23 +164,11 @@ def _attest(runner: Runner, key: SigningKey, environment: str) -> int:
 def _promote(runner: Runner, path: Path) -> int:
     """Take the record of *path*; return the exit code."""
     log = AuditLog(runner.databases)
-    promoted = promote(runner.databases, log, read_record(path), gate=runner.gate, by=runner.actor, clock=runner.clock)
+    promoted = promote(runner.databases, log, read_file(path), gate=runner.gate, by=runner.actor, clock=runner.clock)
     for name, why in promoted.refused.items():
         _report(f"{name} {why}")
     print(f"{len(promoted.new)} promoted")  # noqa: T201 - the command's answer
     return int(ExitCode.NOT_AS_IT_SHOULD_BE if promoted.refused else ExitCode.OK)
-
-
-def read_record(path: Path) -> bytes:
-    """Return what the file *path* holds.
-
-    Raises:
-        ConfigurationError: When it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"the record {path.name} cannot be read ({type(error).__name__})") from None
 
 
 def _preview(options: Namespace, runner: Runner, wish: Wish) -> tuple[Revision, ...]:

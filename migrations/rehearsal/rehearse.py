@@ -18,6 +18,7 @@ from compliance.errors import ComplianceError, InvalidPayload, LeaseLost, LockHe
 from compliance.jobs.job import RequestId
 from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import APPROVALS
+from migrations.engine import unsaid
 from migrations.ledger import lease, owner
 from migrations.past import Mark
 from migrations.preview import Preview
@@ -25,9 +26,10 @@ from migrations.promotion import ANYTHING
 from migrations.rehearsal.clone import Copied, clone_of, copy, drop
 from migrations.rehearsal.fingerprint import Fingerprint, differences, fingerprints
 from migrations.revision import Revision
-from migrations.runner import ALL, Runner, Wish, unsaid
+from migrations.runner import Runner
 from migrations.sketch import PlannedStep
 from migrations.step import Kind
+from migrations.wish import ALL, Wish
 
 LEASE_ID, WORK = RequestId("rehearsal"), "a rehearsal is made"
 GIVES_UP = (LeaseLost, StoreUnavailable)  # they say nothing of the scripts

@@ -24,7 +24,7 @@ from compliance.errors import (
     UnknownName,
 )
 from compliance.settings import MIGRATIONS
-from migrations.runner import Wish
+from migrations.wish import Wish
 
 SCRIPT = '''
         """Things."""

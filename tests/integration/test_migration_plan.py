@@ -24,8 +24,9 @@ from compliance.settings import load_settings
 from migrations.command import Command
 from migrations.ops.estimate import ASSUMED_RATE
 from migrations.preview import Preview, describe, extended, lines
-from migrations.runner import Runner, Wish
+from migrations.runner import Runner
 from migrations.sketch import Estimate, PlannedStep, masked_insert
+from migrations.wish import Wish
 from worker.cli import build_cli
 
 PEOPLE = 120

@@ -20,7 +20,8 @@ from compliance.settings import load_settings
 from migrations import promotion
 from migrations.migrate import build_gate, main
 from migrations.promotion import Promoted
-from migrations.runner import Runner, Wish
+from migrations.runner import Runner
+from migrations.wish import Wish
 from worker.cli import build_cli
 
 REASON = "the index is missing and orders are lost"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from compliance.errors import InvalidPayload
+from compliance.statefile import read_file
 from worker.cli import files
-from worker.cli.files import read_file, write_output
+from worker.cli.files import write_output
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

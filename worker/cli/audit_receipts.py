@@ -17,8 +17,9 @@ from compliance.audit.trust import Trust
 from compliance.errors import IntegrityError, UnknownName
 from compliance.mongo import Document
 from compliance.roles import Role
+from compliance.statefile import read_file
 from worker.cli.audit_files import FilesOption, KeyOption, policy_from, prove_from_files
-from worker.cli.files import OutputOption, read_file, write_output
+from worker.cli.files import OutputOption, write_output
 from worker.cli.runtime import EnvOption, JsonOption, runtime
 from worker.services import Services
 

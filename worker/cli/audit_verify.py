@@ -12,9 +12,10 @@ from compliance.audit.verification import Parallel, Report, verify_log
 from compliance.errors import ExitCode, InvalidPayload, InvalidProof
 from compliance.mongo import Databases, driver_errors
 from compliance.roles import AUDIT_LOG, Role
+from compliance.statefile import read_file
 from worker.addresses import Addresses
 from worker.cli.audit_files import FilesOption, KeyOption, progress, verify_files
-from worker.cli.files import read_file, write_output
+from worker.cli.files import write_output
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json
 
 MANY = 100_000  # entries from which more processes are worth their start

@@ -12,18 +12,6 @@ from compliance.statefile import replace_file
 OutputOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file.")]
 
 
-def read_file(path: Path) -> bytes:
-    """Return what the file at *path* holds.
-
-    Raises:
-        InvalidPayload: When it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidPayload(f"{path} cannot be read ({error.strerror})") from None
-
-
 def write_output(data: bytes, output: Path | None) -> None:
     """Write *data* to the file *output*, which is then the old one or the new one; without one to stdout.
 

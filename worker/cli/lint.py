@@ -14,6 +14,7 @@ from compliance.errors import ComplianceError, ConfigurationError, ExitCode, Mig
 from compliance.roles import Role
 from migrations.admission import EVERYTHING
 from migrations.discovery import discover
+from migrations.engine import unsaid
 from migrations.governance import RULES, Violation
 from migrations.governance import lint as look
 from migrations.governance.catalogue import Sighting
@@ -22,7 +23,6 @@ from migrations.governance.sarif import to_sarif
 from migrations.linting import changed_since, parse_off, read_catalogue, read_folder, sightings
 from migrations.migrate import UNSUMMED, build_runner
 from migrations.promotion import ANYTHING
-from migrations.runner import unsaid
 from migrations.sums import check_sum
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 from worker.services import Services

@@ -10,8 +10,8 @@ import typer
 from compliance.errors import ComplianceError, ExitCode
 from migrations.progress import progress_of
 from migrations.revision import Revision
-from migrations.runner import Wish
 from migrations.standing import standings
+from migrations.wish import Wish
 from worker.alert import alert_emergency
 from worker.cli.lint import lint
 from worker.cli.migrate_aside import approve, retry

@@ -13,8 +13,9 @@ from migrations.online.shape import Shape, Side
 from migrations.online.verify import find_disagreeing
 from migrations.plan import find_one, find_open
 from migrations.revision import Revision
-from migrations.runner import Runner, Wish
+from migrations.runner import Runner
 from migrations.standing import standings
+from migrations.wish import Wish
 from worker.cli.migrate_history import open_runner
 from worker.cli.runtime import EnvOption, JsonOption, show_fields, show_json
 

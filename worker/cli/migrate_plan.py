@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from migrations.preview import Preview, describe, lines
-from migrations.runner import Wish
+from migrations.wish import Wish
 from worker.cli.migrate_history import open_runner
 from worker.cli.runtime import EnvOption, JsonOption, show_json
 

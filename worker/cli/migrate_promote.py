@@ -10,8 +10,9 @@ from compliance.audit.entry import Cause
 from compliance.audit.log import AuditLog
 from compliance.audit.writer import Writer
 from compliance.errors import ConfigurationError, ExitCode
+from compliance.statefile import read_file
 from migrations import promotion
-from migrations.migrate import read_record
+from worker.cli.files import write_output
 from worker.cli.migrate_history import open_runner
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 
@@ -29,7 +30,7 @@ def attest(ctx: typer.Context, out: OutOption = None, env: EnvOption = None) -> 
         made, note = promotion.attest(
             runner.databases, runner.verify(), key=writer.key, environment=environment, by="cli", clock=runner.clock
         )
-    _write(note, out)
+    write_output(note, out)
     unverified = [script.name for script in made.scripts if script.problems]
     sys.stderr.write(f"{len(made.scripts)} scripts; signed by {writer.key.verifier.vkey}\n")
     if unverified:
@@ -39,7 +40,7 @@ def attest(ctx: typer.Context, out: OutOption = None, env: EnvOption = None) -> 
 
 def promote(ctx: typer.Context, file: FileArgument, env: EnvOption = None, json: JsonOption = False) -> None:
     """Let what is applied and verified in staging run here; exit 3 when something of the record may not."""
-    note = read_record(file)
+    note = read_file(file)
     with open_runner(ctx, env) as runner:
         log = AuditLog(runner.databases, Cause(channel="cli"))
         found = promotion.promote(runner.databases, log, note, gate=runner.gate, by="cli", clock=runner.clock)
@@ -50,13 +51,3 @@ def promote(ctx: typer.Context, file: FileArgument, env: EnvOption = None, json:
         show_table(("migration", ""), [*rows, *found.refused.items()], empty="the record names no migration")
     if found.refused:
         raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
-
-
-def _write(note: bytes, out: Path | None) -> None:
-    if out is None:
-        sys.stdout.write(note.decode())
-        return
-    try:
-        out.write_bytes(note)
-    except OSError as error:
-        raise ConfigurationError(f"--out: the file cannot be written ({type(error).__name__})") from None

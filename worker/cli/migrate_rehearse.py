@@ -8,7 +8,7 @@ import typer
 from compliance.errors import ExitCode
 from migrations.rehearsal import Outcome, rehearse
 from migrations.rehearsal.rehearse import describe
-from migrations.runner import Wish
+from migrations.wish import Wish
 from worker.cli.migrate_history import open_runner
 from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
 

@@ -18,7 +18,8 @@ from migrations.plan import Direction
 from migrations.preview import lines
 from migrations.progress import Progress
 from migrations.revision import Revision
-from migrations.runner import Runner, Wish
+from migrations.runner import Runner
+from migrations.wish import Wish
 from worker.alert import alert_emergency
 from worker.job import Payload, job
 from worker.services import Services

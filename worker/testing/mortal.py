@@ -22,7 +22,7 @@ from compliance.clock import SystemClock
 from compliance.errors import ComplianceError
 from compliance.mongo import Databases, open_client
 from compliance.settings import Settings
-from migrations.runner import Wish
+from migrations.wish import Wish
 from worker.testing.scene import OURS, Scene, line_to, runner_of
 
 LIMIT_SECONDS = 120

@@ -25,7 +25,8 @@ from migrations.migrate import FOUNDATION, build_runner
 from migrations.plan import ZERO, find_one
 from migrations.promotion import ANYTHING
 from migrations.revision import Revision
-from migrations.runner import Runner, Wish
+from migrations.runner import Runner
+from migrations.wish import Wish
 from worker.testing.state import State, read_state, restore
 
 Seed = Callable[[Db], object]
