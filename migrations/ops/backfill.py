@@ -12,7 +12,7 @@ from migrations.ops.aside import ids_of
 from migrations.ops.batches import Changed, Walk, Work
 from migrations.ops.keyset import BY_ID
 from migrations.ops.pre_images import keeping
-from migrations.ops.walk import begin, finish, require_update, sketch_update, updated
+from migrations.ops.walk import begin_update, finish, sketch_update, updated
 
 if TYPE_CHECKING:
     from migrations.hands import Hands, Update
@@ -28,10 +28,9 @@ def backfill(
     keep_before: timedelta | None,
 ) -> None:
     """Apply *update* until no document matches *where* but those that were set aside."""
-    step = begin(ctx, "backfill", keep_before=keep_before, collection=collection, where=where, update=update)
+    step = begin_update(ctx, "backfill", collection=collection, where=where, update=update, keep_before=keep_before)
     if step is None:
         return
-    require_update(ctx, collection, update)
     documents = ctx.databases.app[collection]
 
     def change(batch: Document, session: Session) -> Changed:

@@ -32,10 +32,9 @@ def walk(
     keep_before: timedelta | None,
 ) -> None:
     """Go through *collection* once in the order of ``_id``; an interrupted run goes on behind its last batch."""
-    step = begin(ctx, "walk", keep_before=keep_before, collection=collection, where=where, update=update)
+    step = begin_update(ctx, "walk", collection=collection, where=where, update=update, keep_before=keep_before)
     if step is None:
         return
-    require_update(ctx, collection, update)
 
     def change(batch: Document, session: Session) -> Changed:
         return updated(ctx, collection, batch, update, session=session)
@@ -54,6 +53,20 @@ def go_through(ctx: "Hands", step: Step, work: Work) -> None:
         return
     going.go()
     finish(ctx, going)
+
+
+def begin_update(
+    ctx: "Hands", op: str, *, collection: str, where: Document, update: "Update", keep_before: timedelta | None
+) -> Step | None:
+    """Begin a step that carries *update* through *collection*, as ``begin`` does, unless it is no update.
+
+    Raises:
+        StepFailed: When the server cannot read *update*.
+    """
+    step = begin(ctx, op, keep_before=keep_before, collection=collection, where=where, update=update)
+    if step is not None:
+        _require_update(ctx, collection, update)
+    return step
 
 
 def begin(ctx: "Hands", op: str, *, keep_before: timedelta | None = None, **arguments: Any) -> Step | None:
@@ -102,7 +115,7 @@ def estimate(documents: Collection[Document], where: Document) -> tuple[int, boo
     return sum(size * one["found"] // SAMPLE for one in sampled), False
 
 
-def require_update(ctx: "Hands", collection: str, update: "Update") -> None:
+def _require_update(ctx: "Hands", collection: str, update: "Update") -> None:
     """Let the server read *update* without a document to apply it to.
 
     Raises:

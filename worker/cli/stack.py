@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
 from worker.liveness import Heartbeat
 from worker.sealing import build_anchors, build_sealing
+from worker.services import Services
 from worker.tasks import JOBS
 from worker.telemetry import configure_logging, configure_sentry
 from worker.telemetry.exposition import serve_watcher
@@ -58,53 +60,57 @@ def demo(
 
 def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
     """Follow the change stream and ask for follow-up health checks; one process per application is enough."""
-    stop = _stop_on_signals()
-    found = runtime(ctx)
-    settings = found.load(env)
-    with found.services(Role.SEALER, profile=env) as services:
-        configure_logging(settings.log_level)
-        configure_sentry(settings)
-        refuse_excess(find_login(services.databases))
-        heartbeat, ages = Heartbeat(settings.heartbeat_file), TokenAges()
-        addresses = found.addresses(env)
+    with _process(ctx, Role.SEALER, env) as process:
+        services, addresses, ages = process.services, runtime(ctx).addresses(env), TokenAges()
         sealing, anchors = build_sealing(addresses, services), build_anchors(services)
-        heartbeat.begin()
-        try:
-            with _served(settings, LedgerCollector(services.databases, JOBS), ages):
-                watch_all(
-                    services,
-                    stop.is_set,
-                    heartbeat=heartbeat,
-                    ages=ages,
-                    sealing=sealing,
-                    anchors=anchors,
-                    places=addresses.watch_places(),
-                )
-        finally:
-            heartbeat.end()
+        with _served(services.settings, LedgerCollector(services.databases, JOBS), ages):
+            watch_all(
+                services,
+                process.stop.is_set,
+                heartbeat=process.heartbeat,
+                ages=ages,
+                sealing=sealing,
+                anchors=anchors,
+                places=addresses.watch_places(),
+            )
 
 
 def reconciler(ctx: typer.Context, env: EnvOption = None) -> None:
     """Keep the two shapes of each online migration in step; idle while there is none, and one per application works."""
-    stop = _stop_on_signals()
-    found = runtime(ctx)
-    settings = found.load(env)
-    with found.services(Role.MIGRATOR, profile=env) as services:
+    with _process(ctx, Role.MIGRATOR, env) as process:
+        follow_all(
+            process.services.databases,
+            clock=process.services.clock,
+            actor="reconciler",
+            length=process.services.settings.lease,
+            should_stop=process.stop.is_set,
+            told=lambda line: log.warning("reconcile.interrupted", line=line),
+            on_look=process.heartbeat.beat,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Process:
+    """A process of ours that goes on until a signal ends it."""
+
+    stop: threading.Event
+    services: Services
+    heartbeat: Heartbeat
+
+
+@contextmanager
+def _process(ctx: typer.Context, role: Role, profile: str | None) -> Iterator[_Process]:
+    """Be a process that connects as *role* for the block, with log, Sentry and heartbeat."""
+    stop, found = _stop_on_signals(), runtime(ctx)
+    settings = found.load(profile)
+    with found.services(role, profile=profile) as services:
         configure_logging(settings.log_level)
         configure_sentry(settings)
         refuse_excess(find_login(services.databases))
         heartbeat = Heartbeat(settings.heartbeat_file)
         heartbeat.begin()
         try:
-            follow_all(
-                services.databases,
-                clock=services.clock,
-                actor="reconciler",
-                length=settings.lease,
-                should_stop=stop.is_set,
-                told=lambda line: log.warning("reconcile.interrupted", line=line),
-                on_look=heartbeat.beat,
-            )
+            yield _Process(stop=stop, services=services, heartbeat=heartbeat)
         finally:
             heartbeat.end()
 
