@@ -4,6 +4,7 @@ Nothing is taken out of the history: it is told of what was accepted, and so is 
 """
 
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 
 from compliance.audit.entry import Entry
 from compliance.errors import RejectedError, RevisionMissing
@@ -51,19 +52,16 @@ def require_reason(reason: str) -> str:
     return reason.strip()
 
 
-def accept(scripts: Scripts, name: str, *, reason: str, history: History, run: Run, actor: str) -> str:
-    """Record that the applied script *name* counts as what the folder holds now; return what was accepted.
+class Fault(StrEnum):
+    """What of an applied script does not fit the folder."""
 
-    Args:
-        scripts: Read under the lease of *run*.
-        name: The full name.
-        reason: As ``require_reason`` returns it.
-        history: Where the event is added.
-        run: The lease of migrations.
-        actor: Who accepts.
+    NOTHING = "nothing"
+    EDITED = "edited"
+    MISSING = "missing"
 
-    Returns:
-        ``edited`` or ``missing``; ``nothing`` when the folder fits the history.
+
+def find_fault(scripts: Scripts, name: str) -> Fault:
+    """Return what there is to accept of the applied script *name*, a full name.
 
     Raises:
         RevisionMissing: When the script is half applied: it is finished or undone first.
@@ -75,13 +73,30 @@ def accept(scripts: Scripts, name: str, *, reason: str, history: History, run: R
     present = _find(scripts.folder, name)
     if trace.mark is not Mark.APPLIED:
         raise RevisionMissing(f"{name} is half applied; finish it with `up` or undo it with `down` first")
-    if present is None and not trace.is_missed:
-        _record(trace, None, reason=reason, history=history, run=run, actor=actor)
-        return "missing"
-    if present is not None and present.checksum != trace.checksum:
-        _record(trace, present, reason=reason, history=history, run=run, actor=actor)
-        return "edited"
-    return "nothing"
+    if present is None:
+        return Fault.NOTHING if trace.is_missed else Fault.MISSING
+    return Fault.NOTHING if present.checksum == trace.checksum else Fault.EDITED
+
+
+def accept(scripts: Scripts, name: str, *, reason: str, history: History, run: Run, actor: str) -> Fault:
+    """Record that the applied script *name* counts as what the folder holds now; return what was accepted.
+
+    Args:
+        scripts: Read under the lease of *run*.
+        name: The full name.
+        reason: As ``require_reason`` returns it.
+        history: Where the event is added.
+        run: The lease of migrations.
+        actor: Who accepts.
+
+    Raises:
+        RejectedError, RevisionMissing: As ``find_fault``.
+    """
+    fault = find_fault(scripts, name)
+    if fault is not Fault.NOTHING:
+        present = _find(scripts.folder, name)
+        _record(scripts.past.traces[name], present, reason=reason, history=history, run=run, actor=actor)
+    return fault
 
 
 def _find(revisions: Sequence[Revision], name: str) -> Revision | None:
@@ -90,7 +105,7 @@ def _find(revisions: Sequence[Revision], name: str) -> Revision | None:
 
 def _record(trace: Trace, now: Revision | None, *, reason: str, history: History, run: Run, actor: str) -> None:
     at = run.clock.now()
-    fault = "edited" if now else "missing"
+    fault = (Fault.EDITED if now else Fault.MISSING).value
     sums = {"was": trace.checksum, "checksum": now.checksum if now else trace.checksum}
     entry = Entry(
         event=f"{trace.name}#{run.job.fence}#repaired",

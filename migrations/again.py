@@ -6,11 +6,13 @@ can commit nothing any more once the next one has read where it stands.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
 from compliance.clock import Clock
-from compliance.errors import LockHeld, StoreUnavailable
+from compliance.errors import DuplicateEntry, LockHeld, StoreUnavailable
+from compliance.mongo import Databases, Session
 
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=0.5), timedelta(seconds=8)  # in all longer than a lease
@@ -42,3 +44,22 @@ def persist(attempt: Callable[[], T], *, clock: Clock, report: Callable[[str], o
         clock.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
     return attempt()
+
+
+def record_once(databases: Databases, effect: Callable[[Session], object], *, clock: Clock) -> None:
+    """Carry out *effect*, which no lease fences, in one transaction; where MongoDB fails over, begin again.
+
+    Args:
+        databases: Where.
+        effect: Appends its audit entry first: its event says whether an attempt committed whose answer was lost.
+        clock: Waits.
+
+    Raises:
+        StoreUnavailable: When the last attempt ends so, too.
+    """
+
+    def attempt() -> None:
+        with suppress(DuplicateEntry):
+            databases.transact(effect)
+
+    persist(attempt, clock=clock, report=lambda _: None)

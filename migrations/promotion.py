@@ -22,6 +22,7 @@ from compliance.errors import ConfigurationError, PromotionRefused
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import PROMOTIONS
+from migrations.again import record_once
 from migrations.attestation import Attestation, AttestedScript, open_attestation, sign_attestation
 from migrations.ledger import History
 from migrations.revision import Revision
@@ -185,12 +186,12 @@ def promote(databases: Databases, log: AuditLog, note: bytes, *, gate: Gate, by:
     entries = [_entry(one, "migration.promoted", {"record": digest, "key": key}) for one in documents]
 
     def effect(session: Session) -> None:
-        databases.compliance[PROMOTIONS].insert_many(documents, session=session)
         for entry in entries:
             log.append(entry, session=session)
+        databases.compliance[PROMOTIONS].insert_many(documents, session=session)
 
     if documents:
-        databases.transact(effect)
+        record_once(databases, effect, clock=clock)
     return promoted
 
 
@@ -274,7 +275,7 @@ def attest(
     def effect(session: Session) -> None:
         log.append(entry, session=session)
 
-    databases.transact(effect)
+    record_once(databases, effect, clock=clock)
     return attestation, note
 
 

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from compliance.errors import UnknownName
-from migrations.acceptance import accept, allow_late, require_reason
+from compliance.jobs.run import Run
+from compliance.mongo import driver_errors
+from migrations.acceptance import Fault, accept, allow_late, find_fault, require_reason
 from migrations.again import persist
 from migrations.context import Context, Report
 from migrations.engine import Engine, unsaid
 from migrations.online import own, phases
+from migrations.online.shape import Shape
 from migrations.ops.aside import count_unsettled
 from migrations.ops.foundation import require_provisioned
 from migrations.ops.rebuild import is_frozen
@@ -106,7 +109,18 @@ class Runner(Engine):
         change = revision.load().change
         if change is None:
             raise UnknownName(f"{revision.name} declares no online change")
-        with self._lease() as run, self.following(revision):
+
+        def attempt() -> None:
+            with self._lease() as run:
+                if revision.name not in self.history.applied():  # by an attempt whose answer was lost
+                    self._contract(find_open(self.scripts(), name), change, run)
+            own.forget(self.databases, revision.name)
+
+        persist(attempt, clock=self.clock, report=self.report)
+        return revision
+
+    def _contract(self, revision: Revision, change: Shape, run: Run) -> None:
+        with self.following(revision):
             ctx = self._context(Direction.UP, revision, run, drop_data=False)
             ctx.script = f"complete {revision.name}"
             if self.history.past().traces[revision.name].mark is not Mark.COMPLETING:
@@ -114,8 +128,6 @@ class Runner(Engine):
                 self._record(run, revision, Mark.COMPLETING)
             phases.contract(ctx, change)
             self._record(run, revision, Mark.APPLIED, checkpoint={})
-        own.forget(self.databases, revision.name)
-        return revision
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
         """Undo revisions until *target* and what it depends on is left; return what was undone, or would be.
@@ -166,11 +178,15 @@ class Runner(Engine):
         plan = plan_rollback(self.scripts(), name)
         for revision in plan.revisions:
             revision.load()
-        with self._lease() as run:
-            self._run(plan_rollback(self.scripts(), name), run)
+
+        def attempt() -> None:
+            with self._lease() as run:
+                self._run(plan_rollback(self.scripts(), name), run)
+
+        persist(attempt, clock=self.clock, report=self.report)
         return find_one(self.scripts().graph(), name)
 
-    def accept(self, name: str, *, reason: str) -> str:
+    def accept(self, name: str, *, reason: str) -> Fault:
         """Let the applied script *name* count as what the folder holds now; return what was accepted.
 
         Raises:
@@ -179,8 +195,14 @@ class Runner(Engine):
             RevisionMissing: When it is half applied.
         """
         why = require_reason(reason)
-        with self._lease() as run:
-            return accept(self.scripts(), name, reason=why, history=self.history, run=run, actor=self.actor)
+        fault = find_fault(self.scripts(), name)
+
+        def attempt() -> None:
+            with self._lease() as run:
+                accept(self.scripts(), name, reason=why, history=self.history, run=run, actor=self.actor)
+
+        persist(attempt, clock=self.clock, report=self.report)
+        return fault
 
     def perform(self, name: str, change: Callable[[Context], None], *, dry_run: bool = False) -> None:
         """Carry out *change* outside of any script: under the lease, as *name* in the audit log, not in the history.
@@ -191,10 +213,14 @@ class Runner(Engine):
         if dry_run:
             change(self._hands(name, None))
             return
-        for line in require_provisioned(self.databases, self.grants):
-            self.report(f"created or corrected {line}")
-        with self._lease() as run:
-            change(self._hands(name, run))
+
+        def attempt() -> None:
+            for line in require_provisioned(self.databases, self.grants):
+                self.report(f"created or corrected {line}")
+            with self._lease() as run, driver_errors():
+                change(self._hands(name, run))
+
+        persist(attempt, clock=self.clock, report=self.report)
 
     def verify(self) -> tuple[Problem, ...]:
         """Return what is not as the applied scripts say: their verify steps, indexes and validators; writes nothing."""
@@ -225,12 +251,17 @@ class Runner(Engine):
         past = self.history.past()
         revisions = [revision for revision in self.revisions if revision.name in past.applied | past.open]
         before = self.count_set_aside(revisions)
-        if before:
+
+        def attempt() -> None:
             with self._lease() as run:
                 for revision in revisions:
                     if self.count_set_aside([revision]):
                         ctx = self._context(Direction.UP, revision, run, drop_data=False)
-                        revision.up(replace(ctx, script="", retries=True))
+                        with driver_errors():
+                            revision.up(replace(ctx, script="", retries=True))
+
+        if before:
+            persist(attempt, clock=self.clock, report=self.report)
         left = self.count_set_aside(revisions)
         return before - left, left
 

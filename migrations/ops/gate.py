@@ -20,6 +20,7 @@ from compliance.clock import Clock
 from compliance.errors import GateClosed, InvalidPayload, MigrationError
 from compliance.mongo import Databases, Db, Session, driver_errors
 from compliance.roles import APPROVALS
+from migrations.again import record_once
 from migrations.step import Kind
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def approve(databases: Databases, log: AuditLog, *, name: str, reason: str, by: 
     )
 
     def effect(session: Session) -> None:
-        databases.compliance[APPROVALS].insert_one(approval, session=session)
         log.append(entry, session=session)
+        databases.compliance[APPROVALS].insert_one(approval, session=session)
 
-    databases.transact(effect)
+    record_once(databases, effect, clock=clock)

@@ -23,6 +23,7 @@ from compliance.clock import Clock
 from compliance.errors import InvalidPayload
 from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import CONTROL
+from migrations.again import record_once
 
 THROTTLE = "throttle"
 SHORTEST_BATCH, LONGEST_BATCH = 0.01, 10.0
@@ -99,8 +100,8 @@ def change_control(
     )
 
     def effect(session: Session) -> None:
-        databases.compliance[CONTROL].update_one({"_id": THROTTLE}, {"$set": stored}, upsert=True, session=session)
         log.append(entry, session=session)
+        databases.compliance[CONTROL].update_one({"_id": THROTTLE}, {"$set": stored}, upsert=True, session=session)
 
-    databases.transact(effect)
+    record_once(databases, effect, clock=clock)
     return control

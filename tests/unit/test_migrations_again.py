@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from compliance.errors import LeaseLost, LockHeld, StepFailed, StoreUnavailable
-from migrations.again import ATTEMPTS, persist
+from compliance.errors import DuplicateEntry, LeaseLost, LockHeld, StepFailed, StoreUnavailable
+from compliance.mongo import Databases
+from migrations.again import ATTEMPTS, persist, record_once
 
 LEASE = timedelta(seconds=30)
 
@@ -85,3 +87,19 @@ def test_a_server_that_stays_away_ends_it() -> None:
         persist(failing(*[GONE] * ATTEMPTS), clock=clock, report=lambda _: None)
 
     assert len(clock.waited) == ATTEMPTS - 1
+
+
+def test_a_record_whose_commit_was_not_answered_is_made_once() -> None:
+    """A second attempt finds the entry of the first one."""
+    attempt = failing(GONE, DuplicateEntry("recorded before"))
+    calls: list[str] = []
+
+    class Answerless(Databases):
+        def transact(self, _work: Callable[[Any], Any]) -> Any:
+            calls.append("transact")
+            return attempt()
+
+    databases = object.__new__(Answerless)
+    record_once(databases, lambda _: None, clock=Waiting())
+
+    assert len(calls) == 2
