@@ -19,6 +19,7 @@ from migrations.journal import Journal, open_journal, passage_of
 from migrations.ledger import History, lease, left_behind, owner
 from migrations.online import own
 from migrations.online.follow import Change, Follower, following
+from migrations.ops.aside import Because, settle_all
 from migrations.ops.estimate import read_oplog
 from migrations.ops.foundation import is_complete
 from migrations.ops.rebuild import recover
@@ -139,10 +140,13 @@ class Engine:
             ctx.follow = self._begin(f"{revision.name} ({number} of {len(plan.revisions)})")
             event_id = ObjectId()
             ctx.journal = self._journal(revision, begin, event_id)
-            self._record(run, revision, begin, event_id=event_id)
+            passage = ctx.journal.passage
+            settles = Because.BEGUN_AGAIN if is_up and passage == event_id else None
+            self._record(run, revision, begin, event_id=event_id, settles=settles, passage=passage)
             with self.following(revision):
                 _change(plan.direction, revision, ctx)
-            self._record(run, revision, end, checkpoint={})
+            settles = None if is_up else Because.REVERTED
+            self._record(run, revision, end, checkpoint={}, settles=settles, passage=passage)
             if end is Mark.REVERTED and revision.is_online:
                 own.forget(self.databases, revision.name)
         return plan.revisions
@@ -211,7 +215,10 @@ class Engine:
         *,
         event_id: ObjectId | None = None,
         checkpoint: Mapping[str, Any] | None = None,
+        settles: Because | None = None,
+        passage: ObjectId | None = None,
     ) -> None:
+        """Record *event*; where it *settles* that, nobody needs what was set aside in other passages than *passage*."""
         now = run.clock.now()
         recorded = {"_id": event_id or ObjectId(), "fence": run.job.fence, "revision": revision.name, "event": event}
         recorded |= {"checksum": revision.checksum, "by": self.actor, "at": now}
@@ -230,6 +237,8 @@ class Engine:
         def effect(session: Session) -> Outcome:
             kept = {"source": self.history.keep(revision, session=session)} if event == Mark.STARTED else {}
             self.history.add({**recorded, **kept}, session=session)
+            if settles is not None:
+                settle_all(self.databases, revision.name, settles, at=now, session=session, but=passage)
             return Outcome(entries=(entry, *more), checkpoint=checkpoint)
 
         run.commit(effect)

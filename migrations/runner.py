@@ -12,7 +12,7 @@ from migrations.context import Context, Report
 from migrations.engine import Engine, unsaid
 from migrations.online import own, phases
 from migrations.online.shape import Shape
-from migrations.ops.aside import count_unsettled
+from migrations.ops.aside import Because, count_unsettled
 from migrations.ops.foundation import require_provisioned
 from migrations.ops.rebuild import is_frozen
 from migrations.past import Mark
@@ -127,7 +127,7 @@ class Runner(Engine):
                 phases.require_agreement(ctx, change)
                 self._record(run, revision, Mark.COMPLETING)
             phases.contract(ctx, change)
-            self._record(run, revision, Mark.APPLIED, checkpoint={})
+            self._record(run, revision, Mark.APPLIED, checkpoint={}, settles=Because.COMPLETED)
 
     def down(self, target: str, *, dry_run: bool = False, drop_data: bool = False) -> tuple[Revision, ...]:
         """Undo revisions until *target* and what it depends on is left; return what was undone, or would be.

@@ -20,15 +20,26 @@ from pymongo.read_concern import ReadConcern
 from compliance.errors import ShapesDisagree
 from compliance.health.declared import DECLARED
 from compliance.mongo import Document, Session, driver_errors
+from migrations.ledger import History
 from migrations.online import own, state
+from migrations.online.events import Stance, Written, decide, sides_in
 from migrations.online.feed import present_moment
+from migrations.online.follow import STANCES
 from migrations.online.shape import Pipeline, Shape, Side, drop, holds, lacks
-from migrations.online.verify import check_free, check_ways, find_disagreeing, page_of_disagreeing, still_disagreeing
+from migrations.online.verify import (
+    check_free,
+    check_ways,
+    disagrees,
+    find_disagreeing,
+    page_of_disagreeing,
+    still_disagreeing,
+)
 from migrations.ops import validator
+from migrations.ops.aside import FOLLOWED
 from migrations.ops.batches import Changed, Walk, Work
 from migrations.ops.observed import options_of
-from migrations.ops.walk import begin, finish, sketch_update, updated
-from migrations.step import Kind
+from migrations.ops.walk import begin, go_through, sketch_update, updated
+from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
@@ -48,6 +59,8 @@ def expand(ctx: "Hands", shape: Shape) -> None:
         validator.roll_out(ctx, shape.collection, dict(shape.schema_during), to=validator.MODERATE)
     where = {"$and": [holds(shape.old), lacks(shape.new)]}
     _walk(ctx, shape, "fill", where, shape.towards(Side.NEW))
+    if ctx.retries:
+        _retry_followed(ctx, shape)
 
 
 def require_agreement(ctx: "Hands", shape: Shape) -> None:
@@ -166,12 +179,29 @@ def _walk(ctx: "Hands", shape: Shape, op: str, where: Document, update: Pipeline
         sketch=sketch,
         error_budget=shape.error_budget,
     )
-    going = Walk(ctx=ctx, step=step, work=work)
-    if ctx.retries:
-        going.retry()
-        return
-    going.go()
-    finish(ctx, going)
+    go_through(ctx, step, work)
+
+
+def _retry_followed(ctx: "Hands", shape: Shape) -> None:
+    """Try again what was set aside while the shapes were kept in step, and nobody wrote since."""
+    stance = STANCES.get(History(ctx.databases).past().traces[ctx.revision].mark, Stance(leaving=Side.OLD))
+    documents = ctx.databases.app[shape.collection]
+
+    def change(one: Document, session: Session) -> Changed:
+        found = documents.find_one(one, session=session)
+        if found is None or not disagrees(ctx.databases, shape, one, session=session):
+            return Changed(documents=0)
+        update = decide(Written.UNKNOWN, found, shape, stance)
+        if not update:
+            is_left = len(sides_in(found, shape)) == 1  # in the shape that is not being removed
+            return Changed(documents=0, refused=() if is_left else ((found["_id"], "two shapes"),))
+        changed = updated(ctx, shape.collection, one, update, session=session)
+        own.record(ctx.databases, ctx.revision, at=ctx.now(), session=session)
+        return changed
+
+    work = Work(op="bring_into_step", collection=shape.collection, where={}, change=change, error_budget=0)
+    step = Step(number=FOLLOWED, kind=Kind.BACKFILL, what=f"bring {shape.collection} into step", digest="")
+    Walk(ctx=ctx, step=step, work=work).retry()
 
 
 def _remove(ctx: "Hands", shape: Shape, side: Side) -> None:

@@ -12,7 +12,7 @@ Document shape (``checkpoint`` of the lease ``reconcile <revision>``)::
      writes: int, lost: int, unseen: bool, settled: ObjectId, before: str}
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from migrations.online.events import Stance, Written, decide, written_by
 from migrations.online.feed import Feed, Token, next_moment
 from migrations.online.own import OwnWrites, key_of, record
 from migrations.online.shape import Pipeline, Shape, Side, clear
-from migrations.ops.aside import SET_ASIDE
+from migrations.ops.aside import FOLLOWED, add_followed, followed, settle_followed
 from migrations.ops.faults import DocumentRefused, refusals
 
 LARGEST_BATCH = 200
@@ -76,6 +76,7 @@ class Reconciler:
     Attributes:
         stance: Asked before each batch.
         pending: What is to be done, the oldest first.
+        aside: What was set aside, and not brought into step since.
     """
 
     databases: Databases
@@ -87,6 +88,7 @@ class Reconciler:
     stance: Callable[[], Stance]
     own: OwnWrites = field(init=False)
     pending: "dict[Key, Trail]" = field(default_factory=dict, init=False)
+    aside: "set[Key]" = field(init=False)
     place: dict[str, Any] = field(init=False)
     size: int = field(default=LARGEST_BATCH, init=False)
     commits: int = field(default=0, init=False)
@@ -95,6 +97,7 @@ class Reconciler:
     def __post_init__(self) -> None:
         self.own = OwnWrites(self.databases)
         self.place = dict(self.run.job.checkpoint)
+        self.aside = {Key(id_) for id_ in followed(self.databases, self.revision)}
 
     def step(self) -> bool:
         """Read what there is, and bring one batch of documents into step; return whether there was anything to do."""
@@ -181,9 +184,10 @@ class Reconciler:
     def _write(self, ids: Sequence["Key"], stance: Stance) -> None:
         attempts = 0
         seen: Seen = {}
+        settled: set[Key] = set()
 
         def effect(session: Session) -> Outcome:
-            nonlocal attempts, seen
+            nonlocal attempts, seen, settled
             attempts += 1
             if attempts > 1 and len(ids) > 1:
                 raise Overtaken
@@ -197,10 +201,18 @@ class Reconciler:
             writes += self._apply(newer, session)
             if writes:
                 record(self.databases, self.revision, at=self.run.clock.now(), session=session)
+            settled = {id_ for id_ in self.aside.intersection(ids) if id_ not in found or now[id_]}
+            self._settle_aside(settled, session)
             return Outcome(entries=self._entries(writes), checkpoint=self._place(stance, seen, writes=writes))
 
         if self._commit(effect):
             self._done(seen)
+            self.aside -= settled
+
+    def _settle_aside(self, ids: "Collection[Key]", session: Session) -> None:
+        if ids:
+            values = [id_.value for id_ in ids]
+            settle_followed(self.databases, self.revision, values, at=self.run.clock.now(), session=session)
 
     def _done(self, seen: "Seen") -> None:
         """Forget what was settled; what came while it was, is looked at again: a document may have needed no write."""
@@ -251,7 +263,8 @@ class Reconciler:
     def _set_aside(self, id_: "Key", error: DocumentRefused, stance: Stance) -> None:
         described = {
             "revision": self.revision,
-            "step": 0,
+            "passage": self.place["passage"],
+            "step": FOLLOWED,
             "digest": "",
             "collection": self.shape.collection,
             "document_id": id_.value,
@@ -261,12 +274,13 @@ class Reconciler:
         }
 
         def effect(session: Session) -> Outcome:
-            self.databases.compliance[SET_ASIDE].insert_one(described, session=session)
+            add_followed(self.databases, described, session=session)
             return Outcome(checkpoint=self._place(stance, seen))
 
         seen = {id_: (self.pending[id_], len(self.pending[id_].writes))}
         if self._commit(effect):
             self._done(seen)
+            self.aside.add(id_)
 
     # Where it stands
 

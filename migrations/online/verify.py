@@ -7,7 +7,7 @@ from pymongo import ASCENDING
 from pymongo.read_concern import ReadConcern
 
 from compliance.errors import ShapesDisagree, StepRefused
-from compliance.mongo import Databases, Document, driver_errors
+from compliance.mongo import Databases, Document, Session, driver_errors
 from migrations.online.shape import AGREES, Shape, Side, compare, holds
 from migrations.ops.keyset import BY_ID, behind
 from migrations.ops.validator import SHOWN, Violators
@@ -40,6 +40,12 @@ def still_disagreeing(databases: Databases, shape: Shape, before: list[Document]
     ids = {"$match": {"_id": {"$in": [document["_id"] for document in before]}}}
     now = _read(databases, shape, [ids, *_disagreeing(shape), _shapes_alone(shape)])
     return [document for document in now if document in before]
+
+
+def disagrees(databases: Databases, shape: Shape, one: Mapping[str, Any], *, session: Session) -> bool:
+    """Whether the shapes of the document *one* do not agree in the transaction of *session*."""
+    stages = [{"$match": one}, *_disagreeing(shape)]
+    return bool(list(databases.app[shape.collection].aggregate(stages, session=session)))
 
 
 def _shapes_alone(shape: Shape) -> Document:

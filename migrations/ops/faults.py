@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 from compliance.mongo import TRANSIENT_CODES, TRANSIENT_LABELS, UNAUTHORIZED
 
 REASONS = {
+    0: "it cannot be changed as it is",
     2: "bad value",
     14: "wrong type",
     121: "the validator does not allow it",

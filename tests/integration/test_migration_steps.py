@@ -265,3 +265,35 @@ def test_documents_that_were_set_aside_are_tried_again(empty: Deployment, tmp_pa
     assert runner.retry_set_aside() == (0, 0)
 
     assert [one["n"] for one in app.find({}, sort={"_id": 1})] == [11] * 5
+
+
+def unsettled(empty: Deployment) -> list[Any]:
+    found = empty.admin.compliance["set_aside"].find({"settled_at": {"$exists": False}}, sort={"_id": 1})
+    return [one["passage"] for one in found]
+
+
+def test_what_was_set_aside_ends_with_the_script_and_another_up_begins_clean(empty: Deployment, tmp_path: Path) -> None:
+    app = empty.admin.app["things"]
+    app.insert_many([{"_id": 1, "n": "text"}, {"_id": 2, "n": 0}])
+    seen = 'where={"seen": {"$exists": False}}, update={"$inc": {"n": 1}, "$set": {"seen": 1}}'
+    runner = script(empty, tmp_path, f'ctx.backfill("things", {seen})')
+    runner.up()
+    (first,) = unsettled(empty)
+
+    runner.down("zero")
+    assert unsettled(empty) == []
+    (settled,) = empty.admin.compliance["set_aside"].find()
+    assert (settled["settled_because"], settled["settled_at"] is not None) == ("reverted", True)
+    runner.up()
+    (second,) = unsettled(empty)
+    with pytest.raises(Died):
+        replace(runner, databases=mortal(runner.databases, at=1, committed=True)).down("zero")
+    assert unsettled(empty) == [second]
+    app.update_one({"_id": 1}, {"$set": {"n": 0}})
+    done = runner.up()
+
+    assert first != second
+    assert (unsettled(empty), runner.count_set_aside(done)) == ([], 0)
+    assert app.find_one({"_id": 1}) == {"_id": 1, "n": 1, "seen": 1}
+    because = [one["settled_because"] for one in empty.admin.compliance["set_aside"].find({}, sort={"_id": 1})]
+    assert because == ["reverted", "begun again"]

@@ -312,6 +312,44 @@ def test_a_document_for_which_a_way_fails_is_set_aside_and_the_others_are_follow
     assert deployment.admin.compliance["migration_writes"].count_documents({}) > 0
 
 
+def test_what_was_set_aside_while_following_is_settled_by_a_write_or_by_retry(
+    empty: Deployment, tmp_path: Path
+) -> None:
+    deployment = shaped(empty, tmp_path, people=0)
+    collection, aside = deployment.admin.app.create_collection(PEOPLE), deployment.admin.compliance["set_aside"]
+    deployment.runner().up()
+    collection.create_index("last", unique=True, sparse=True)
+    collection.insert_one({"_id": 0, "name": "A Same"})
+
+    with following(follower(deployment)):
+        wait_until(lambda: agree(person(deployment, 0) or {}), timeout=20, what="the first is in step")
+        collection.insert_many([{"_id": id_, "name": f"{id_} Same"} for id_ in ("written", "retried", "gone", "both")])
+        wait_until(lambda: aside.count_documents({}) == 4, timeout=20, what="four are set aside")
+        for n in range(3):
+            collection.update_one({"_id": "retried"}, {"$set": {"name": f"{n} Same"}})
+            collection.update_one({"_id": "written"}, {"$set": {"name": f"{n} Same"}})
+        collection.update_one({"_id": "written"}, {"$set": {"name": "X Y"}})
+        wait_until_in_step(deployment)
+    left = {one["document_id"]: one.get("settled_because") for one in aside.find()}
+    number = aside.count_documents({})
+    unhelped = deployment.runner().retry_set_aside()
+    collection.drop_index("last_1")
+    collection.delete_one({"_id": "gone"})
+    collection.update_one({"_id": "both"}, {"$set": {"first": "P", "last": "Q"}})
+    helped = deployment.runner().retry_set_aside()
+    with following(follower(deployment)):
+        wait_until_in_step(deployment)
+
+    assert (number, left) == (4, {"written": "written", "retried": None, "gone": None, "both": None})
+    assert (unhelped, helped) == ((0, 3), (2, 1))
+    assert person(deployment, "retried") == {"name": "2 Same", "first": "2", "last": "Same"}
+    assert person(deployment, "both") == NEW_WINS
+    settled = {one["document_id"]: one.get("settled_because") for one in aside.find()}
+    assert settled == {"written": "written", "retried": "retried", "gone": "retried", "both": "written"}
+    deployment.runner().complete(NAME)
+    assert aside.count_documents({"settled_at": {"$exists": False}}) == 0
+
+
 def test_a_change_is_refused_before_anything_is_changed(empty: Deployment, tmp_path: Path) -> None:
     deployment = shaped(empty, tmp_path)
     collection = deployment.admin.app[PEOPLE]
