@@ -51,6 +51,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
     ),
     "erasure_requests": (
         IndexModel([("subject_id", ASCENDING)], name="ix_request_subject"),
+        IndexModel([("normalised_id", ASCENDING)], name="ix_request_normalised", sparse=True),
         IndexModel([("state", ASCENDING), ("due_at", ASCENDING)], name="ix_request_state_due"),
     ),
     "holds": (IndexModel([("subject_id", ASCENDING)], name="ix_hold_subject"),),

@@ -10,6 +10,7 @@ from bson import ObjectId
 
 from compliance.audit.entry import Entry
 from compliance.clock import Clock
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Session, driver_errors
 from compliance.roles import Grants
@@ -68,6 +69,7 @@ class Engine:
         gate: Which scripts staging must have vouched for.
         is_rehearsal: Whether these databases are a copy, for which no roles are made.
         follow: Told which script runs and how far it is; None where lines for people say it.
+        pseudonyms: How erased people are named, where the data map has a personal root key, to recognise them.
         on_emergency: Told the names of scripts that may run here though staging has not vouched for them.
     """
 
@@ -86,6 +88,7 @@ class Engine:
     is_rehearsal: bool = False
     follow: Follow | None = None
     on_emergency: Callable[[Sequence[str]], None] = lambda _: None
+    pseudonyms: Pseudonyms | None = None
 
     @property
     def history(self) -> History:
@@ -189,6 +192,7 @@ class Engine:
             grants=self.grants,
             report=self.report,
             run=run,
+            pseudonyms=self.pseudonyms,
             batch_docs=self.batch_docs,
         )
 
@@ -201,6 +205,7 @@ class Engine:
             grants=self.grants,
             report=lambda line: self.report(f"  {line}"),
             run=run,
+            pseudonyms=self.pseudonyms,
             batch_docs=self.batch_docs,
             most_docs=self.most_docs,
             throttle=None if run is None else Throttle(databases=self.databases, clock=self.clock),

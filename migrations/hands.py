@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from compliance.audit.entry import Detail, Entry
+from compliance.datamap.pseudonym import Pseudonyms
 from compliance.errors import AppliedStepEdited, DuplicateEntry
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Db, Document, Session
@@ -56,6 +57,7 @@ class Hands:
         left: In a dry run, the checkpoint of a run that was interrupted.
         patience: How long commands that take a lock are asked again.
         follow: Told how far a step is, instead of a line for people.
+        pseudonyms: How erased people are named, where the data map has a personal root key.
         inspection: What the verify steps find, where nothing else of the script is carried out.
     """
 
@@ -79,6 +81,7 @@ class Hands:
     patience: Patience = field(default_factory=Patience)
     follow: Follow | None = None
     inspection: Inspection | None = None
+    pseudonyms: Pseudonyms | None = None
 
     @property
     def largest_batch(self) -> int:

@@ -13,7 +13,8 @@ from compliance.audit.log import AuditLog
 from compliance.audit.own import build_writer
 from compliance.audit.trust import parse_keys
 from compliance.clock import SystemClock
-from compliance.datamap.model import load_data_map
+from compliance.datamap.model import DataMap, load_data_map
+from compliance.datamap.pseudonym import Pseudonyms, parse_pseudonym_keys
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
 from compliance.mongo import Databases, open_client
 from compliance.roles import Grants, Role
@@ -39,9 +40,15 @@ UNSUMMED = "warning: the migrations folder has no migrations.sum; write it with 
 
 
 def build_runner(
-    settings: Settings, databases: Databases, *, actor: str, report: Report, follow: Follow | None = None
+    settings: Settings,
+    databases: Databases,
+    *,
+    actor: str,
+    report: Report,
+    follow: Follow | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Runner:
-    """Return a runner over the folder and the data map of *settings*.
+    """Return a runner over the folder and the data map of *settings*; without *pseudonyms* it takes their keys.
 
     Raises:
         FolderDiffers: When the folder is not what its ``migrations.sum`` says; without the file a line says so.
@@ -64,7 +71,20 @@ def build_runner(
             is_strict=settings.environment == PRODUCTION, data_map=data_map, off=parse_off(settings.lint_off)
         ),
         gate=build_gate(settings),
+        pseudonyms=pseudonyms or find_pseudonyms(settings, data_map),
     )
+
+
+def find_pseudonyms(settings: Settings, data_map: DataMap) -> Pseudonyms | None:
+    """Return how erased people are named, None where their ids stand as they are, or no key is set.
+
+    Raises:
+        ConfigurationError: When a key cannot be read.
+    """
+    given = settings.pseudonym_keys
+    if not data_map.root_key.personal or given is None:
+        return None
+    return Pseudonyms(data_map.subject.collection, parse_pseudonym_keys(given.get_secret_value()))
 
 
 def build_gate(settings: Settings) -> Gate:

@@ -118,6 +118,11 @@ class Addresses:
             return None
         return Pseudonyms(data_map.subject.collection, self._pseudonym_keys(data_map))
 
+    def find_pseudonyms(self, data_map: DataMap) -> Pseudonyms | None:
+        """Return how people are named outside the application database; None also where the migrator has no key."""
+        is_keyless = self.settings.pseudonym_keys is None and self.settings.uri_for(Role.MIGRATOR) is not None
+        return None if is_keyless else self.pseudonyms(data_map)
+
     def _pseudonym_keys(self, data_map: DataMap) -> tuple[PseudonymKey, ...]:
         given = self.settings.pseudonym_keys
         if given is not None:

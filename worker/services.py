@@ -40,7 +40,7 @@ class Services:
         trust: Whose signatures on the audit log are believed.
         monitor: The schedule that a job is a run of, where Sentry watches it.
         keyring: The services whose messages are taken; None where messages need no signature.
-        pseudonyms: How people are named, where the data map has a personal root key; the worker's alone.
+        pseudonyms: How people are named, where the data map has a personal root key; for worker and migrator.
     """
 
     settings: Settings
@@ -109,8 +109,15 @@ def build_services(
         connect_as=lambda other: connect(addresses, other, app_name=other.value),
         trust=addresses.trust(),
         keyring=load_keyring(addresses.settings),
-        pseudonyms=addresses.pseudonyms(data_map) if role is Role.WORKER else None,
+        pseudonyms=_pseudonyms(addresses, role, data_map),
     )
+
+
+def _pseudonyms(addresses: Addresses, role: Role, data_map: DataMap) -> Pseudonyms | None:
+    """Return how *role* names people; a migrator does without a key until it would have to recognise somebody."""
+    if role is Role.WORKER:
+        return addresses.pseudonyms(data_map)
+    return addresses.find_pseudonyms(data_map) if role is Role.MIGRATOR else None
 
 
 class PerProcess:

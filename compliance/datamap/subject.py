@@ -14,7 +14,7 @@ from compliance.datamap.model import DataMap, KeyType
 from compliance.datamap.pseudonym import is_pseudonym
 from compliance.errors import InvalidPayload
 
-_OPAQUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+OPAQUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 SubjectId = ObjectId | str | Binary
 
 
@@ -47,7 +47,7 @@ def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
             return Binary.from_uuid(UUID(text))
     except (InvalidId, ValueError, TypeError, AttributeError):
         raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}") from None
-    if not _OPAQUE.fullmatch(text):
+    if not OPAQUE.fullmatch(text):
         raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}")
     return text
 

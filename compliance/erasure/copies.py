@@ -18,14 +18,11 @@ from typing import Any
 
 import bson
 
-from compliance.datamap.subject import Identity
-from compliance.erasure.stage import COMPLETE, REQUESTS, Stage
-from compliance.erasure.sweep import Finder, compile_needles, sweep_collection
+from compliance.erasure.sweep import Finder, sweep_collection
 from compliance.mongo import Databases, Db, Document, Session, driver_errors
 from compliance.roles import CONTROL, PRE_IMAGES, shadow_of
 
 LOOKED_AT = 1000
-BEING_ERASED = (Stage.EXECUTING, Stage.RESIDUAL_FOUND, *COMPLETE)
 
 
 def forget(database: Db, collection: str, ids: list[Any], *, session: Session) -> None:
@@ -72,17 +69,6 @@ def stray_copies(
         found = (document["_id"] for document in sweep_collection(database[name], needles, check=check))
         yield from ((name, ids) for ids in _in_batches(found))
     yield from ((PRE_IMAGES, ids) for ids in _in_batches(_orphans(database, check)))
-
-
-def people_erased(databases: Databases) -> Finder:
-    """Return what recognises people whose erasure has begun or is complete, by the ids of their requests.
-
-    Where these are pseudonyms nobody is recognised: there the erasure itself has removed the copies.
-    """
-    query = {"state": {"$in": [stage.value for stage in BEING_ERASED]}, "dry_run": False}
-    with driver_errors():
-        found = databases.compliance[REQUESTS].find(query, {"subject_id": 1})
-        return compile_needles(Identity({"id": request["subject_id"]}) for request in found)
 
 
 def _orphans(database: Db, check: Callable[[], None]) -> Iterator[Any]:

@@ -35,9 +35,7 @@ class KeyedNeedles:
         """Return the first id of any of the people that stands in *raw*, or None."""
         if not self.wanted:
             return None
-        return next(
-            (text for text in _candidates(raw) if not self.wanted.isdisjoint(self.pseudonyms.all_of(text))), None
-        )
+        return next((text for text in texts_in(raw) if not self.wanted.isdisjoint(self.pseudonyms.all_of(text))), None)
 
     @property
     def lost(self) -> int:
@@ -53,7 +51,8 @@ def reveal(database: Db, needles: KeyedNeedles, *, check: Callable[[], None] = l
     return None
 
 
-def _candidates(raw: bytes) -> Iterator[str]:
+def texts_in(raw: bytes) -> Iterator[str]:
+    """Yield each text in *raw* that could be an id, once: whole values and addresses, as they stand and normalised."""
     seen: set[str] = set()
     for text in _both_forms((*_whole_texts(raw), *emails_in(raw))):
         if text not in seen:

@@ -7,12 +7,13 @@ and Unicode form, other text identifiers as they stand. Encoded forms (base64, c
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from bson import ObjectId
+from bson import Binary, ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
@@ -31,9 +32,13 @@ _LOCAL_REVERSED = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}"
 _DOMAIN = re.compile(rb"[A-Za-z0-9.\x80-\xff-]{1,256}")
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _SEPARATOR = re.compile(r"[!#$&'*/=?^`{|}~]")
+_OPAQUE_RUN = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.:-]{15,}")
+_FIRST = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z0-9]")
+_BEHIND = re.compile(rb"(?![A-Za-z0-9])")
 _NO_PART_OF_A_WORD = "PSZC"  # Unicode categories: punctuation, symbols, separators, control
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_LONG_ENOUGH = 16
+_LONG_ENOUGH, _LONGEST = 16, 128
+_OBJECT_ID_BYTES, _UUID_BYTES = 12, 16
 
 
 class Finder(Protocol):
@@ -107,6 +112,26 @@ def _tokens(raw: bytes) -> Iterator[bytes]:
     for match in _HEX.finditer(raw):
         run = match[0].lower()  # longer than an id where a word before it ends in a hexadecimal digit, as "uid" does
         yield from (run[start : start + _HEX_DIGITS] for start in range(len(run) - _HEX_DIGITS + 1))
+
+
+def ids_in(raw: bytes) -> Iterator[ObjectId | Binary]:
+    """Yield whatever in *raw* could be an ObjectId or a UUID, as requests hold it."""
+    for token in _tokens(raw):
+        if len(token) in (_OBJECT_ID_BYTES, _HEX_DIGITS):
+            yield ObjectId(token if len(token) == _OBJECT_ID_BYTES else token.decode())
+        else:
+            yield Binary.from_uuid(UUID(bytes=token) if len(token) == _UUID_BYTES else UUID(token.decode()))
+
+
+def long_ids_in(raw: bytes) -> Iterator[str]:
+    """Yield whatever in *raw* could be an opaque id that may stand within a text, and is no part of a longer word."""
+    for found in _OPAQUE_RUN.finditer(raw):
+        run = found[0]
+        ends = [match.start() for match in _BEHIND.finditer(run)]
+        for match in _FIRST.finditer(run):
+            start = match.start()
+            first, behind = bisect_left(ends, start + _LONG_ENOUGH), bisect_right(ends, start + _LONGEST)
+            yield from (run[start:end].decode() for end in ends[first:behind])
 
 
 def emails_in(raw: bytes) -> Iterator[str]:

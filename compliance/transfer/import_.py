@@ -16,11 +16,7 @@ from pymongo.errors import BulkWriteError
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.model import DataMap
 from compliance.datamap.pseudonym import Pseudonyms
-from compliance.datamap.subject import Identity
-from compliance.erasure.keyed import KeyedNeedles
-from compliance.erasure.request import Requests
-from compliance.erasure.stage import COMPLETE, REQUESTS
-from compliance.erasure.sweep import Finder, compile_needles
+from compliance.erasure.erased import Erased
 from compliance.errors import InvalidPayload, RejectedError, StepRefused, UnknownName
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import DOCUMENT_VALIDATION_FAILED, Databases, Document, Session, driver_errors
@@ -87,24 +83,17 @@ def _find_file(importing: Import, path: Path) -> File:
 
 
 def _look_first(importing: Import, stream: BinaryIO) -> None:
-    erased = _erased_people(importing.databases, importing.pseudonyms)
+    people = Erased(databases=importing.databases, pseudonyms=importing.pseudonyms)
     line = 0
     for batch in _batches(ndjson.read(stream), importing.batch_docs):
         importing.run.check()
-        for number, document in enumerate(batch, line + 1):
-            if erased.found_in(bson.encode(document)):
+        encoded = [bson.encode(document) for document in batch]
+        erased = people.among(encoded)
+        for number, raw in enumerate(encoded, line + 1):
+            if erased.found_in(raw):
                 raise RejectedError(f"line {number} holds the id of an erased person; take such lines out")
         _missing(importing, batch, first_line=line + 1, session=None)
         line += len(batch)
-
-
-def _erased_people(databases: Databases, pseudonyms: Pseudonyms | None) -> Finder:
-    if pseudonyms is not None:
-        return KeyedNeedles(pseudonyms, Requests(databases).pseudonyms_of_erased())
-    query = {"state": {"$in": [stage.value for stage in COMPLETE]}}
-    with driver_errors():
-        found = databases.compliance[REQUESTS].find(query, {"subject_id": 1})
-        return compile_needles(Identity({"id": request["subject_id"]}) for request in found)
 
 
 def _write(importing: Import, stream: BinaryIO, checkpoint: Document) -> None:

@@ -17,7 +17,7 @@ from pymongo import DESCENDING, DeleteOne, UpdateOne
 from pymongo.collection import Collection
 
 from compliance.audit.entry import Detail
-from compliance.erasure.copies import people_erased
+from compliance.erasure.erased import BEING_ERASED, Erased
 from compliance.erasure.sweep import Finder
 from compliance.errors import StepFailed
 from compliance.mongo import Document, Session, driver_errors
@@ -39,6 +39,7 @@ def restore(ctx: "Hands", collection: str) -> None:
     """Give back what the steps of this revision kept of *collection*, the last step first.
 
     Raises:
+        ConfigurationError: When erased people are known by pseudonyms, and this process has no key to recognise them.
         StepFailed: When some of it has expired, or the server refuses a document as it was.
     """
     step = ctx.begin(Kind.BACKFILL, f"restore {collection}", collection=collection)
@@ -46,6 +47,7 @@ def restore(ctx: "Hands", collection: str) -> None:
         return
     sets = _sets(ctx, collection)
     _refuse_expired(ctx, collection, sets)
+    people_of(ctx).require_keys()
     ctx.report(f"restore {sum(found['documents'] for found in sets)} documents of {collection}")
     if ctx.is_dry_run:
         ctx.sketch.step.opaque = "what is given back depends on what was kept, and on what was changed since"
@@ -81,6 +83,10 @@ class _Restoring:
         return Walk(ctx=self.ctx, step=step, work=work)
 
     @property
+    def _people(self) -> Erased:
+        return people_of(self.ctx)
+
+    @property
     def _documents(self) -> Collection[Document]:
         return self.ctx.databases.app[self.collection].with_options(codec_options=EXACT)
 
@@ -89,7 +95,7 @@ class _Restoring:
         images = list(kept.find(batch, hint=BY_ID, session=session))
         ids = [image["document_id"] for image in images]
         present = {_key(one["_id"]): one for one in self._documents.find({"_id": {"$in": ids}}, session=session)}
-        gone = people_erased(self.ctx.databases)
+        gone = self._people.among(bson.encode(one, codec_options=EXACT) for one in (*images, *present.values()))
         updates: list[UpdateOne] = []
         settled: list[DeleteOne | UpdateOne] = []
         for image in images:
@@ -149,8 +155,13 @@ def _refuse_expired(ctx: "Hands", collection: str, sets: Iterable[Document]) -> 
         )
 
 
+def people_of(ctx: "Hands") -> Erased:
+    """Return the people to whom nothing is given back: those whose erasure has begun, or is complete."""
+    return Erased(databases=ctx.databases, pseudonyms=ctx.pseudonyms, stages=BEING_ERASED)
+
+
 def _is_about(people: Finder, image: Document, document: Document) -> bool:
-    return people.found_in(bson.encode(image)) or people.found_in(bson.encode(document))
+    return any(people.found_in(bson.encode(one, codec_options=EXACT)) for one in (image, document))
 
 
 def _key(id_: Any) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.datamap.subject import Identity
-from compliance.erasure.sweep import _split, compile_needles, holds_value, normalise
+from compliance.erasure.sweep import _split, compile_needles, holds_value, ids_in, long_ids_in, normalise
 
 IDS = st.binary(min_size=12, max_size=12).map(ObjectId)
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=10)
@@ -163,6 +163,30 @@ def test_many_people_are_looked_for_at_once(people: list[tuple[ObjectId, str]], 
     oid, address = data.draw(st.sampled_from(people))
 
     assert needles.found_in(bson.encode(data.draw(hidden(st.sampled_from([oid, str(oid), address, f"<{address}>"])))))
+
+
+@given(oid=IDS, uuid=st.uuids(), data=st.data())
+def test_what_could_be_an_id_is_named_as_requests_hold_it(oid: ObjectId, uuid: UUID, data: st.DataObject) -> None:
+    forms = {oid: oid, f"by{oid}": oid, Binary(uuid.bytes, 3): uuid, str(uuid).upper(): uuid}
+    form, id_ = data.draw(st.sampled_from(list(forms.items())))
+
+    assert (Binary.from_uuid(id_) if isinstance(id_, UUID) else id_) in set(
+        ids_in(bson.encode(data.draw(hidden(st.just(form)))))
+    )
+
+
+@given(id_=st.from_regex(r"[ab0][ab0_.:-]{15,30}", fullmatch=True), around=st.text("ab0_.:- /é", max_size=3))
+def test_what_could_be_a_long_id_is_named_exactly_where_it_would_be_found(id_: str, around: str) -> None:
+    for text in (f"{around}{id_}", f"{id_}{around}", f"{around}{id_}{around}"):
+        raw = bson.encode({"a": [text]})
+
+        assert (id_ in set(long_ids_in(raw))) == compile_needles([Identity({"id": id_})]).found_in(raw)
+
+
+def test_long_ids_are_named_up_to_the_longest_one_there_may_be() -> None:
+    raw = bson.encode({"a": "x" * 127 + ".y", "b": "z" * 129, "c": "w" * 128, "d": "v" * 15})
+
+    assert set(long_ids_in(raw)) == {"x" * 127, "w" * 128}
 
 
 def test_nobody_is_found_nowhere() -> None:

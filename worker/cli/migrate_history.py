@@ -26,7 +26,14 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A migration: 
 def open_runner(ctx: typer.Context, profile: str | None) -> Iterator[Runner]:
     """Open the runner of the settings, as the migrator, for the block."""
     with runtime(ctx).services(Role.MIGRATOR, profile=profile) as services, followed() as follow:
-        yield build_runner(services.settings, services.databases, actor="cli", report=_report, follow=follow)
+        yield build_runner(
+            services.settings,
+            services.databases,
+            actor="cli",
+            report=_report,
+            follow=follow,
+            pseudonyms=services.pseudonyms,
+        )
 
 
 def list_(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:

@@ -101,7 +101,14 @@ def migration_run(payload: MigrateDatabase, run: Run, services: Services) -> Non
     databases = services.connect_as(Role.MIGRATOR)
     with databases.client:
         runner = replace(
-            build_runner(services.settings, databases, actor="worker", report=follower.hear, follow=follower.follow),
+            build_runner(
+                services.settings,
+                databases,
+                actor="worker",
+                report=follower.hear,
+                follow=follower.follow,
+                pseudonyms=services.pseudonyms,
+            ),
             should_stop=lambda: run.should_stop() or run.interruption is not None,
             on_emergency=partial(alert_emergency, request_id=run.job.request_id),
         )

@@ -1,0 +1,118 @@
+"""Recognise people who were erased in documents that are about to be written, by the index of their requests.
+
+Every id that stands in the documents is named, and those are looked up: memory grows with the documents at hand, not
+with the people who were ever erased. Where people are known by pseudonyms, each text is looked up under all keys, and
+no query states it; where their ids are no texts, neither.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from compliance.datamap.pseudonym import SCHEME, VARIABLE, Pseudonyms, is_pseudonym
+from compliance.datamap.subject import OPAQUE, Identity
+from compliance.erasure.keyed import KeyedNeedles, texts_in
+from compliance.erasure.stage import COMPLETE, REQUESTS, Stage
+from compliance.erasure.sweep import Finder, Needles, compile_needles, ids_in, long_ids_in
+from compliance.errors import ConfigurationError
+from compliance.mongo import Databases, Document, driver_errors
+
+LOOKED_UP = 2000  # ids in one query
+BEING_ERASED = (Stage.EXECUTING, Stage.RESIDUAL_FOUND, *COMPLETE)
+_PSEUDONYMS = {"$gte": f"{SCHEME}:", "$lt": f"{SCHEME};"}  # ";" sorts right behind ":"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """The people who were erased.
+
+    Attributes:
+        pseudonyms: How people are named, where the data map has a personal root key.
+        stages: Of a request that counts.
+    """
+
+    databases: Databases
+    pseudonyms: Pseudonyms | None
+    stages: tuple[Stage, ...] = COMPLETE
+
+    def among(self, documents: Iterable[bytes]) -> Finder:
+        """Return what recognises those of the people who stand in *documents*, each the bytes of a BSON document.
+
+        Of somebody else's documents it knows nothing.
+        """
+        ways = self._ways()
+        names = (name for raw in documents for name_all in ways for name in name_all(raw))
+        requests = [request for batch in _in_batches(names) for request in self._look_up(batch)]
+        return Recognised.of(requests, self.pseudonyms)
+
+    def require_keys(self) -> None:
+        """Look whether this process could recognise people who are known by pseudonyms.
+
+        Raises:
+            ConfigurationError: When there are such people, and no key.
+        """
+        if self.pseudonyms is None and self._is_any(_PSEUDONYMS):
+            raise ConfigurationError(
+                f"people who were erased are named by pseudonyms, and this process has no {VARIABLE}: it could bring "
+                "one of them back; give it the keys of the workers"
+            )
+
+    def _ways(self) -> list[Callable[[bytes], Iterator[Any]]]:
+        """Return what names those who could stand in a document, for the types of ids that requests have."""
+        by_text = _opaque_in if self.pseudonyms is None else self._pseudonyms_in
+        ways = {"objectId": ids_in, "binData": ids_in, "string": by_text}
+        return list({way: None for kind, way in ways.items() if self._is_any({"$type": kind})})
+
+    def _pseudonyms_in(self, raw: bytes) -> Iterator[str]:
+        known = self.pseudonyms
+        return (name for text in texts_in(raw) for name in known.all_of(text)) if known is not None else iter(())
+
+    def _is_any(self, condition: Document) -> bool:
+        with driver_errors():
+            return self.databases.compliance[REQUESTS].find_one({"subject_id": condition}, {"_id": 1}) is not None
+
+    def _look_up(self, names: list[Any]) -> list[Document]:
+        fields = ("subject_id",) if self.pseudonyms is None else ("subject_id", "normalised_id")
+        return [found for field in fields for found in self._find(field, {"$in": names})]
+
+    def _find(self, field: str, condition: Document) -> list[Document]:
+        """Return the requests that count; the query names *field* alone, so that no other index is taken."""
+        wanted = {"subject_id": 1, "normalised_id": 1, "state": 1, "dry_run": 1}
+        with driver_errors():
+            found = self.databases.compliance[REQUESTS].find({field: condition}, wanted)
+            return [one for one in found if one["state"] in self.stages and not one.get("dry_run")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognised:
+    """Some people, by id or by pseudonym."""
+
+    needles: Needles | None
+    keyed: KeyedNeedles | None
+
+    @classmethod
+    def of(cls, requests: Iterable[Document], pseudonyms: Pseudonyms | None) -> "Recognised":
+        """Return what recognises the people of *requests*."""
+        found = [(request["subject_id"], request.get("normalised_id")) for request in requests]
+        known = [id_ for id_, _ in found if not is_pseudonym(str(id_))]
+        wanted = {str(name) for pair in found if is_pseudonym(str(pair[0])) for name in pair if name is not None}
+        return cls(
+            needles=compile_needles(Identity({"id": id_}) for id_ in known) if known else None,
+            keyed=KeyedNeedles(pseudonyms, frozenset(wanted)) if pseudonyms is not None and wanted else None,
+        )
+
+    def found_in(self, raw: bytes) -> bool:
+        """Whether an id of any of the people stands in *raw*, the bytes of one or many BSON documents."""
+        return any(finder.found_in(raw) for finder in (self.needles, self.keyed) if finder is not None)
+
+
+def _opaque_in(raw: bytes) -> Iterator[str]:
+    yield from (text for text in texts_in(raw) if OPAQUE.fullmatch(text))
+    yield from long_ids_in(raw)
+
+
+def _in_batches(names: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(names)
+    while batch := list(dict.fromkeys(islice(rest, LOOKED_UP))):
+        yield batch
