@@ -11,7 +11,7 @@ from compliance.errors import RejectedError, RevisionMissing
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Document, Session
 from migrations.ledger import History
-from migrations.past import REPAIRED, Mark, Trace
+from migrations.past import OPEN, REPAIRED, Mark, Trace
 from migrations.plan import Plan, Scripts
 from migrations.revision import Revision
 
@@ -61,17 +61,17 @@ class Fault(StrEnum):
 
 
 def find_fault(scripts: Scripts, name: str) -> Fault:
-    """Return what there is to accept of the applied script *name*, a full name.
+    """Return what there is to accept of the script *name*, a full name.
 
     Raises:
-        RevisionMissing: When the script is half applied: it is finished or undone first.
+        RevisionMissing: When it is half applied and not in the folder, or an online change that is open.
         RejectedError: When it was never run.
     """
     trace = scripts.past.traces.get(name)
     if trace is None or trace.mark is Mark.REVERTED:
         raise RejectedError(f"{name} is not applied: only what is applied can be accepted; write its full name")
     present = _find(scripts.folder, name)
-    if trace.mark is not Mark.APPLIED:
+    if trace.mark in OPEN or (trace.mark is not Mark.APPLIED and present is None):
         raise RevisionMissing(f"{name} is half applied; finish it with `up` or undo it with `down` first")
     if present is None:
         return Fault.NOTHING if trace.is_missed else Fault.MISSING
@@ -79,7 +79,10 @@ def find_fault(scripts: Scripts, name: str) -> Fault:
 
 
 def accept(scripts: Scripts, name: str, *, reason: str, history: History, run: Run, actor: str) -> Fault:
-    """Record that the applied script *name* counts as what the folder holds now; return what was accepted.
+    """Record that the script *name* counts as what the folder holds now; return what was accepted.
+
+    Of a script that is half applied, or half undone, the steps that were carried out count as what they say now; one
+    that was begun goes on where it stood.
 
     Args:
         scripts: Read under the lease of *run*.

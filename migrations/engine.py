@@ -11,12 +11,14 @@ from bson import ObjectId
 from compliance.audit.entry import Entry
 from compliance.clock import Clock
 from compliance.datamap.pseudonym import Pseudonyms
+from compliance.errors import AppliedStepEdited
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Session, driver_errors
 from compliance.roles import Grants
 from migrations.admission import EVERYTHING, Admission, allowance_entries
 from migrations.context import Context, Report
-from migrations.journal import Journal, open_journal, passage_of
+from migrations.hands import ACCEPTING, Compared
+from migrations.journal import Journal, is_accepted, open_journal, passage_of
 from migrations.ledger import History, lease, left_behind, owner
 from migrations.online import own
 from migrations.online.follow import Change, Follower, following
@@ -143,6 +145,7 @@ class Engine:
             ctx.follow = self._begin(f"{revision.name} ({number} of {len(plan.revisions)})")
             event_id = ObjectId()
             ctx.journal = self._journal(revision, begin, event_id)
+            _compare(plan.direction, revision, ctx)
             passage = ctx.journal.passage
             settles = Because.BEGUN_AGAIN if is_up and passage == event_id else None
             self._record(run, revision, begin, event_id=event_id, settles=settles, passage=passage)
@@ -180,9 +183,14 @@ class Engine:
         )
 
     def _journal(self, revision: Revision, begin: str, event_id: ObjectId) -> Journal:
-        events = (event for event in self.history.events() if event["revision"] == revision.name)
-        passage = passage_of(events, begin) or event_id
-        return open_journal(self.databases, revision=revision.name, passage=passage)
+        events = [event for event in self.history.events() if event["revision"] == revision.name]
+        passage = passage_of(events, begin)
+        return open_journal(
+            self.databases,
+            revision=revision.name,
+            passage=passage or event_id,
+            is_accepted=is_accepted(events, passage, revision.checksum),
+        )
 
     def _hands(self, name: str, run: Run | None) -> Context:
         return Context(
@@ -247,6 +255,26 @@ class Engine:
             return Outcome(entries=(entry, *more), checkpoint=checkpoint)
 
         run.commit(effect)
+
+
+def _compare(direction: Direction, revision: Revision, ctx: Context) -> None:
+    """Return if what was carried out of *revision* before is as it was: nothing of an edited one is recorded.
+
+    Raises:
+        AppliedStepEdited: When a step is not, or what it uses.
+    """
+    if ctx.begun == 0 or revision.is_online:  # the steps of an online change are what its Shape says
+        return
+    ctx = replace(ctx, compares=True, report=unsaid)
+    try:
+        _change(direction, revision, ctx)
+    except Compared:
+        return
+    if ctx.journal is None or not ctx.journal.is_accepted:
+        raise AppliedStepEdited(
+            f"{revision.name}: it has fewer steps than were carried out before the interruption; restore it, or undo "
+            f"the script first; or, where {ACCEPTING}"
+        )
 
 
 def _change(direction: Direction, revision: Revision, ctx: Context) -> None:

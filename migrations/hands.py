@@ -29,6 +29,11 @@ Transact = Callable[[Transaction], object]
 Opaque = Callable[[Db], object]
 FREE: Cost = {}
 GROWTH = 40
+ACCEPTING = "the new text says what was done, `compliance migrate repair --accept NAME --reason TEXT`"
+
+
+class Compared(Exception):
+    """Every step that was carried out, or begun, is as it was."""
 
 
 class Report(Protocol):
@@ -59,6 +64,7 @@ class Hands:
         follow: Told how far a step is, instead of a line for people.
         pseudonyms: How erased people are named, where the data map has a personal root key.
         inspection: What the verify steps find, where nothing else of the script is carried out.
+        compares: Whether the steps are only compared with those that were carried out, or begun, before.
     """
 
     databases: Databases
@@ -82,6 +88,7 @@ class Hands:
     follow: Follow | None = None
     inspection: Inspection | None = None
     pseudonyms: Pseudonyms | None = None
+    compares: bool = False
 
     @property
     def largest_batch(self) -> int:
@@ -92,6 +99,12 @@ class Hands:
     def fence(self) -> int:
         """The fence of the lease."""
         return self._run.job.fence
+
+    @property
+    def begun(self) -> int:
+        """The number of the last step that was carried out, or begun, before; 0 where none was."""
+        begun: int = self._left().get("step", 0)
+        return max(begun, *self.journal.done, 0) if self.journal is not None else begun
 
     @property
     def is_dry_run(self) -> bool:
@@ -117,8 +130,8 @@ class Hands:
         if self.retries:
             is_tried = kind is Kind.BACKFILL
             return Step(number=self.steps, kind=kind, what=what, digest=digest(kind, arguments)) if is_tried else None
-        left = (self.run.job.checkpoint if self.run else self.left) if self.script else {}
-        is_begun = left.get("script") == self.script and left.get("step") == self.steps
+        left = self._left()
+        is_begun = left.get("step") == self.steps
         step = Step(
             number=self.steps,
             kind=kind,
@@ -127,18 +140,35 @@ class Hands:
             place=left.get("place", {}) if is_begun else {},
         )
         done = self.journal.done.get(step.number) if self.journal is not None else None
-        before = done or (left.get("digest") if is_begun else None)
-        if before not in (None, step.digest):
-            raise AppliedStepEdited(
-                f"{self.revision}: step {step.number} ({what}) is not the one that was {'done' if done else 'begun'} "
-                "before the interruption; restore it, or undo the script first"
-            )
+        self._refuse_edited(step, done=done, begun=left if is_begun else {})
+        if self.compares:
+            if step.number >= self.begun:
+                raise Compared
+            return None
         if done is None or kind is Kind.DDL:
             if self.is_dry_run:
                 self.sketch.begin(step)
             return step
         self.report(f"{what}: done before the interruption")
         return None
+
+    def _left(self) -> Mapping[str, Any]:
+        """Return the checkpoint that an interrupted run of this very script left; empty where there is none."""
+        left = (self.run.job.checkpoint if self.run else self.left) if self.script else {}
+        return left if left.get("script") == self.script else {}
+
+    def _refuse_edited(self, step: Step, *, done: str | None, begun: Mapping[str, Any]) -> None:
+        before = done or begun.get("digest")
+        if before in (None, step.digest):
+            return
+        is_accepted = self.journal is not None and self.journal.is_accepted
+        if is_accepted and (done or begun.get("what") == step.what):
+            return
+        raise AppliedStepEdited(
+            f"{self.revision}: step {step.number} ({step.what}) is not the one that was {'done' if done else 'begun'} "
+            "before the interruption, or uses what is not as it was; restore it, or undo the script first; or, where "
+            f"{ACCEPTING}"
+        )
 
     def commit(
         self,
@@ -162,15 +192,19 @@ class Hands:
         """
 
         def checkpoint() -> Mapping[str, Any]:
-            return {"script": self.script, "step": step.number, "digest": step.digest, "place": dict(place())}
+            return self._checkpoint(step, place())
 
         return self._commit(details, effect, checkpoint=checkpoint if self.script else None)
 
     def leave(self, step: Step, place: Mapping[str, Any]) -> None:
         """Say where *step* stands without having done anything; for who looks at a run that waits."""
-        checkpoint = {"script": self.script, "step": step.number, "digest": step.digest, "place": dict(place)}
+        checkpoint = self._checkpoint(step, place)
         if self.script:
             self._run.commit(lambda _: Outcome(checkpoint=checkpoint))
+
+    def _checkpoint(self, step: Step, place: Mapping[str, Any]) -> Mapping[str, Any]:
+        known = {"script": self.script, "step": step.number, "what": step.what, "digest": step.digest}
+        return {**known, "place": dict(place)}
 
     def stored_place(self, step: Step) -> Mapping[str, Any]:
         """Return where *step* stands by what was committed last."""

@@ -19,6 +19,7 @@ from bson import MaxKey, ObjectId
 from pymongo import DESCENDING
 
 from compliance.mongo import Databases, Document, Session, driver_errors
+from migrations.past import REPAIRED
 from migrations.step import Step
 
 STEPS = "migration_steps"
@@ -32,12 +33,14 @@ class Journal:
 
     Attributes:
         done: The digest of each step that was carried out, by its number.
+        is_accepted: Whether a person answers for it that what was carried out is what the script says now.
     """
 
     databases: Databases
     revision: str
     passage: ObjectId
     done: Mapping[int, str]
+    is_accepted: bool = False
 
     def add(self, step: Step, *, at: datetime, by: str, session: Session, cost: Mapping[str, int]) -> None:
         """Add *step* in the transaction of *session*; nothing where it was carried out before.
@@ -78,13 +81,29 @@ def passage_of(events: Iterable[Document], begin: str) -> ObjectId | None:
     return passage if way == begin else None
 
 
-def open_journal(databases: Databases, *, revision: str, passage: ObjectId) -> Journal:
+def is_accepted(events: Iterable[Document], passage: ObjectId | None, checksum: str) -> bool:
+    """Whether a person accepted the text of *checksum* in *passage*.
+
+    Args:
+        events: What the history says of the script, oldest first.
+        passage: As ``passage_of`` returns it.
+        checksum: Of the script as it is to run now.
+    """
+    is_within = False
+    for event in events:
+        is_within = is_within or event["_id"] == passage
+        if is_within and event["event"] == REPAIRED and event["checksum"] == checksum:
+            return True
+    return False
+
+
+def open_journal(databases: Databases, *, revision: str, passage: ObjectId, is_accepted: bool = False) -> Journal:
     """Return the journal of one passage as it is now."""
     first, last = {"passage": passage, "number": 0}, {"passage": passage, "number": MaxKey()}
     with driver_errors():
         found = databases.compliance[STEPS].find({"_id": {"$gte": first, "$lt": last}})
         done = {step["_id"]["number"]: step["digest"] for step in found}
-    return Journal(databases=databases, revision=revision, passage=passage, done=done)
+    return Journal(databases=databases, revision=revision, passage=passage, done=done, is_accepted=is_accepted)
 
 
 def measured_rate(databases: Databases) -> float | None:

@@ -187,12 +187,12 @@ class Runner(Engine):
         return find_one(self.scripts().graph(), name)
 
     def accept(self, name: str, *, reason: str) -> Fault:
-        """Let the applied script *name* count as what the folder holds now; return what was accepted.
+        """Let the script *name* count as what the folder holds now; return what was accepted.
 
         Raises:
             LockHeld: When somebody else runs migrations.
             RejectedError: When the reason says nothing, or *name* is not applied.
-            RevisionMissing: When it is half applied.
+            RevisionMissing: When it is half applied and not in the folder.
         """
         why = require_reason(reason)
         fault = find_fault(self.scripts(), name)

@@ -11,18 +11,14 @@
 """
 
 import hashlib
-import inspect
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import CodeType
 from typing import Any
 
 from bson import json_util
 
-from compliance.errors import MigrationError
-from migrations.revision import meaning, parse
+from migrations.meaning import meaning_of
 
 
 class Kind(StrEnum):
@@ -63,24 +59,4 @@ def digest(kind: Kind, arguments: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return {"python": _source(value)} if callable(value) else value
-
-
-def _source(function: Callable[..., Any]) -> str:
-    """Return what a function means, without comments and formatting; its name where nothing more is known."""
-    try:
-        return meaning(parse(textwrap.dedent(inspect.getsource(function))))
-    except (OSError, TypeError, MigrationError):
-        code = getattr(function, "__code__", None)
-        return _compiled(code) if code is not None else repr(type(function))
-
-
-def _compiled(code: CodeType) -> str:
-    """Return what compiled code does: its instructions, and the names and values that they use."""
-    return " ".join([code.co_code.hex(), *code.co_names, *map(_constant, code.co_consts)])
-
-
-def _constant(value: object) -> str:
-    if isinstance(value, CodeType):
-        return _compiled(value)
-    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+    return {"python": meaning_of(value)} if callable(value) else value

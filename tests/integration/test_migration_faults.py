@@ -37,6 +37,8 @@ SCRIPTS = {
     "v002_data_count.py": '''
         """Count every visit of a document."""
 
+        TEN = 10
+
 
         def up(ctx):
             """Each twice: once by a guarded update, once by a walk that would count a repeat."""
@@ -48,7 +50,11 @@ SCRIPTS = {
         def count(document):
             if document["_id"] == 5:
                 raise ValueError("five is set aside")
-            return {"n": document["n"] + 10}
+            return {"n": more(document["n"])}
+
+
+        def more(number):
+            return number + TEN
 
 
         def count_deep(document):
@@ -150,28 +156,46 @@ def edit(folder: Path, before: str, after: str) -> None:
 FIRST_WALK_DONE, FIRST_WALK_BEGUN, BACKFILL_DONE = 16, 13, 12
 
 
+LAST_CALLS = """    ctx.transform("things", where={}, fields=("n", "deep.n"), function=count)
+    ctx.transform("things", where={}, fields=("deep.n",), function=count_deep)
+"""
+
+
 @pytest.mark.parametrize(
     ("at", "before", "after"),
     [
         (BACKFILL_DONE, '"$set": {"seen": 1}', '"$set": {"seen": 2}'),
         (FIRST_WALK_BEGUN, 'fields=("n", "deep.n")', 'fields=("n",)'),
-        (FIRST_WALK_DONE, '"n": document["n"] + 10', '"n": document["n"] + 20'),
+        (FIRST_WALK_DONE, '"n": more(document["n"])', '"n": 1 + more(document["n"])'),
+        (FIRST_WALK_DONE, "number + TEN", "number + TEN + TEN"),
+        (FIRST_WALK_BEGUN, "TEN = 10", "TEN = 20"),
+        (FIRST_WALK_DONE, LAST_CALLS, ""),
     ],
-    ids=["a step that was done", "a step that was begun", "a function of a step that was done"],
+    ids=[
+        "a step that was done",
+        "a step that was begun",
+        "a function of a step that was done",
+        "what that function calls",
+        "a constant of a step that was begun",
+        "steps that were done and are gone",
+    ],
 )
 def test_the_half_that_was_carried_out_must_not_be_edited(
     empty: Deployment, tmp_path: Path, at: int, before: str, after: str
 ) -> None:
     admin, deployment = interrupted(empty, tmp_path / "scripts", at=at)
+    text = (tmp_path / "scripts" / "v002_data_count.py").read_text()
     edit(tmp_path / "scripts", before, after)
     left = {document["_id"]: document for document in admin.app["things"].find()}
+    told = admin.compliance["migration_history"].count_documents({})
     admin.compliance["migration_lease"].update_one({}, {"$set": {"state": "queued"}, "$unset": {"lease": 1}})
 
-    with pytest.raises(AppliedStepEdited, match=r"v002_data_count: step \d .* restore it, or undo the script first"):
+    with pytest.raises(AppliedStepEdited, match=r"^v002_data_count: .* restore it, or undo the script first; or, wh"):
         deployment.runner().up()
 
     assert {document["_id"]: document for document in admin.app["things"].find()} == left
-    edit(tmp_path / "scripts", after, before)
+    assert admin.compliance["migration_history"].count_documents({}) == told
+    (tmp_path / "scripts" / "v002_data_count.py").write_text(text)
     deployment.runner().up()
     assert_done_once(admin)
 
@@ -184,6 +208,39 @@ def test_the_half_that_is_still_to_come_may_be_edited(empty: Deployment, tmp_pat
 
     found = {document["_id"]: (document["n"], document["deep"]["n"]) for document in admin.app["things"].find()}
     assert found == {n: (1 if n == 5 else 11, 7) for n in range(7)}
+
+
+@pytest.mark.parametrize(
+    ("at", "seen", "counted"), [(FIRST_WALK_DONE, 11, 1), (FIRST_WALK_BEGUN, 21, 1)], ids=["done", "begun"]
+)
+def test_a_person_may_answer_for_an_edited_half(
+    empty: Deployment, tmp_path: Path, at: int, seen: int, counted: int
+) -> None:
+    admin, deployment = interrupted(empty, tmp_path / "scripts", at=at)
+    edit(tmp_path / "scripts", "number + TEN", "number + TEN + TEN")
+    admin.compliance["migration_lease"].update_one({}, {"$set": {"state": "queued"}, "$unset": {"lease": 1}})
+    before = {document["_id"]: document["n"] for document in admin.app["things"].find()}
+
+    assert deployment.runner().accept("v002_data_count", reason="twenty is what we meant") == "edited"
+    deployment.runner().up()
+
+    found = {document["_id"]: document["n"] for document in admin.app["things"].find()}
+    assert found == {n: 1 if n == 5 else 11 if before[n] == 11 else seen for n in range(7)}
+    assert [document["deep"]["n"] for document in admin.app["things"].find()] == [counted] * 7
+    (entry,) = empty.entries(action="migration.repaired")
+    assert entry["details"]["reason"] == "twenty is what we meant"
+    assert entry["details"]["was"] != entry["details"]["checksum"]
+
+
+def test_an_acceptance_counts_for_the_text_that_was_accepted(empty: Deployment, tmp_path: Path) -> None:
+    admin, deployment = interrupted(empty, tmp_path / "scripts", at=FIRST_WALK_DONE)
+    edit(tmp_path / "scripts", "number + TEN", "number + TEN + TEN")
+    admin.compliance["migration_lease"].update_one({}, {"$set": {"state": "queued"}, "$unset": {"lease": 1}})
+    deployment.runner().accept("v002_data_count", reason="twenty is what we meant")
+    edit(tmp_path / "scripts", "number + TEN + TEN", "number * TEN")
+
+    with pytest.raises(AppliedStepEdited):
+        deployment.runner().up()
 
 
 @pytest.mark.parametrize("n", range(1, 5))
