@@ -81,6 +81,23 @@ def passage_of(events: Iterable[Document], begin: str) -> ObjectId | None:
     return passage if way == begin else None
 
 
+def started_under(events: Iterable[Document], checksum: str) -> frozenset[int]:
+    """Return the fences under which the passage up that is open was begun, or gone on with, as the text of *checksum*.
+
+    Args:
+        events: What the history says of the script, oldest first.
+        checksum: Of the script as it is to run now.
+    """
+    fences = set[int]()
+    for event in events:
+        if event["event"] == BEGINS[0]:
+            if event["checksum"] == checksum:
+                fences.add(event["fence"])
+        elif event["event"] != REPAIRED:
+            fences.clear()
+    return frozenset(fences)
+
+
 def is_accepted(events: Iterable[Document], passage: ObjectId | None, checksum: str) -> bool:
     """Whether a person accepted the text of *checksum* in *passage*.
 

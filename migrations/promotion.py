@@ -1,10 +1,14 @@
 """From staging to production: what a record of staging allows to run here, and what runs without one in an emergency.
 
+What is kept is verified at each use: a script is promoted by the record that staging signed, and by nothing that was
+written beside it. An emergency counts for the passage that begins with it, and no longer.
+
 Document shape (``migration_promotions``), insert only::
 
-    {_id: ObjectId, revision: str, checksum: str, record: SHA-256 of the file in hex, key: str, database: str,
-     environment: str, applied_at: date, entry: str | null, by: str, at: date}
-    {_id: ObjectId, revision: str, checksum: str, reason: str, by: str, at: date}
+    {_id: SHA-256 of the file in hex, note: bin, by: str, at: date}
+    {_id: ObjectId, revision: str, checksum: str, record: _id of the file, key: str, database: str, environment: str,
+     applied_at: date, entry: str | null, by: str, at: date}
+    {_id: ObjectId, revision: str, checksum: str, fence: that of the run, reason: str, by: str, at: date}
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,18 +16,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from bson import ObjectId
+from bson import Binary, ObjectId
 
 from compliance.audit.entry import Entry
 from compliance.audit.keys import SigningKey, Verifier
 from compliance.audit.log import AuditLog
 from compliance.clock import Clock
-from compliance.errors import ConfigurationError, PromotionRefused
+from compliance.errors import ConfigurationError, IntegrityError, PromotionRefused
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import PROMOTIONS
 from migrations.again import record_once
 from migrations.attestation import Attestation, AttestedScript, open_attestation, sign_attestation
+from migrations.journal import started_under
 from migrations.ledger import History
 from migrations.revision import Revision
 from migrations.verification import Problem
@@ -58,8 +63,34 @@ class Gate:
         """Return those of *revisions* that no record allows as they are."""
         if not self.keys or not revisions:
             return []
-        allowed = find_allowed(databases)
-        return [one for one in revisions if one.checksum not in allowed.get(one.name, ())]
+        allowed = self.find_promoted(databases, [one.name for one in revisions])
+        lacking = [one for one in revisions if one.checksum not in allowed.get(one.name, ())]
+        under_way = find_emergencies(databases, lacking)
+        return [one for one in lacking if one.name not in under_way]
+
+    def find_promoted(self, databases: Databases, names: Collection[str]) -> dict[str, set[str]]:
+        """Return the checksums that may run here of the scripts *names*, as records say that one of the keys signed.
+
+        How old a record is was asked when it was promoted.
+        """
+        allowed: dict[str, set[str]] = {}
+        with driver_errors():
+            kept = databases.compliance[PROMOTIONS]
+            records = kept.distinct("record", {"revision": {"$in": list(names)}})
+            notes = [bytes(found["note"]) for found in kept.find({"_id": {"$in": records}, "note": {"$exists": True}})]
+        for note in notes:
+            for script in self._vouched(note):
+                allowed.setdefault(script.name, set()).add(script.checksum)
+        return allowed
+
+    def _vouched(self, note: bytes) -> list[AttestedScript]:
+        """Return the scripts that *note* vouches for here; none where it is not what a record has to be."""
+        try:
+            attestation, _ = open_attestation(note, self.keys)
+        except IntegrityError:
+            return []
+        is_of_staging = attestation.environment != self.environment and attestation.database == self.database
+        return [script for script in attestation.scripts if is_of_staging and not script.problems]
 
     def check(self, databases: Databases, revisions: Sequence[Revision], *, is_emergency: bool, report: Report) -> None:
         """Return if *revisions* may run here.
@@ -77,7 +108,7 @@ class Gate:
             )
         lacking = self.unpromoted(databases, revisions)
         if lacking and not is_emergency:
-            known = find_allowed(databases)
+            known = self.find_promoted(databases, [one.name for one in lacking])
             raise PromotionRefused(
                 "; ".join(_sentences(lacking, known))
                 + "; or, where it cannot wait, `compliance migrate up --emergency REASON`, which is audited"
@@ -136,13 +167,21 @@ def _sentences(lacking: Sequence[Revision], known: Mapping[str, Collection[str]]
     return sentences
 
 
-def find_allowed(databases: Databases) -> dict[str, set[str]]:
-    """Return the checksums that may run here, by the name of the script."""
-    allowed: dict[str, set[str]] = {}
+def find_emergencies(databases: Databases, revisions: Sequence[Revision]) -> frozenset[str]:
+    """Return the names of those of *revisions* that are half applied, as they are, by a run that was an emergency."""
     with driver_errors():
-        for found in databases.compliance[PROMOTIONS].find({}, {"revision": 1, "checksum": 1}):
-            allowed.setdefault(found["revision"], set()).add(found["checksum"])
-    return allowed
+        wanted = {"revision": {"$in": [one.name for one in revisions]}, "fence": {"$exists": True}}
+        kept = databases.compliance[PROMOTIONS].find(wanted, {"revision": 1, "checksum": 1, "fence": 1})
+        given = {(one["revision"], one["checksum"], one["fence"]) for one in kept}
+    if not given:
+        return frozenset()
+    events = History(databases).events()
+    return frozenset(
+        one.name
+        for one in revisions
+        for fence in started_under([event for event in events if event["revision"] == one.name], one.checksum)
+        if (one.name, one.checksum, fence) in given
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +207,8 @@ def promote(databases: Databases, log: AuditLog, note: bytes, *, gate: Gate, by:
     """
     now = clock.now()
     attestation, key = gate.open(note, now=now)
-    allowed, promoted, taken = find_allowed(databases), Promoted(), list[AttestedScript]()
+    names = [script.name for script in attestation.scripts]
+    allowed, promoted, taken = gate.find_promoted(databases, names), Promoted(), list[AttestedScript]()
     for script in attestation.scripts:
         if script.problems:
             promoted.refused[script.name] = (
@@ -188,7 +228,10 @@ def promote(databases: Databases, log: AuditLog, note: bytes, *, gate: Gate, by:
     def effect(session: Session) -> None:
         for entry in entries:
             log.append(entry, session=session)
-        databases.compliance[PROMOTIONS].insert_many(documents, session=session)
+        kept = databases.compliance[PROMOTIONS]
+        if kept.find_one({"_id": digest}, {"_id": 1}, session=session) is None:
+            kept.insert_one({"_id": digest, "note": Binary(note), "by": by, "at": now}, session=session)
+        kept.insert_many(documents, session=session)
 
     if documents:
         record_once(databases, effect, clock=clock)
@@ -217,14 +260,15 @@ def _entry(document: Document, action: str, details: Mapping[str, str]) -> Entry
 
 
 def allow_emergency(revisions: Sequence[Revision], *, reason: str, run: Run, actor: str) -> None:
-    """Record that *revisions* run here without a record of staging, and why; so may whoever goes on with them."""
+    """Record that *revisions* run here without a record of staging, and why; so may whoever goes on with them.
+
+    It counts for the passage through each script that begins, or goes on, under the fence of *run*.
+    """
     if not revisions:
         return
     now = run.clock.now()
-    documents = [
-        {"_id": ObjectId(), "revision": one.name, "checksum": one.checksum, "reason": reason, "by": actor, "at": now}
-        for one in revisions
-    ]
+    known = {"fence": run.job.fence, "reason": reason, "by": actor, "at": now}
+    documents = [{"_id": ObjectId(), "revision": one.name, "checksum": one.checksum, **known} for one in revisions]
     entries = tuple(_entry(one, "migration.emergency", {"reason": reason}) for one in documents)
 
     def effect(session: Session) -> Outcome:

@@ -4,15 +4,19 @@ import json
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from deployment import Deployment, Stack, provision_database
-from migrated import names, write_scripts
+from faults import Died, mortal
+from migrated import NOON, names, write_scripts
 from quiet import quiet
 from typer.testing import CliRunner, Result
 
+from compliance.audit.keys import SigningKey
 from compliance.audit.log import AuditLog
 from compliance.audit.writer import Writer
 from compliance.errors import ConfigurationError, PromotionRefused, RejectedError
@@ -25,6 +29,7 @@ from migrations.wish import Wish
 from worker.cli import build_cli
 
 REASON = "the index is missing and orders are lost"
+OTHER = SigningKey.from_seed("writer", bytes(32))
 ONE, TWO = "v001_data_one", "v002_data_two"
 SCRIPT = '''
         """Number {number}."""
@@ -108,7 +113,7 @@ def test_what_is_allowed_is_kept_and_audited_once(pair: Pair) -> None:
     note = pair.attest()
     pair.promote(note)
     again = pair.promote(pair.attest())
-    (kept,) = [one for one in pair.kept() if one["revision"] == ONE]
+    (kept,) = [one for one in pair.kept() if one.get("revision") == ONE]
     (applied,) = pair.staging.entries(action="migration.applied", entity_id=ONE)
     (entry,) = pair.production.entries(action="migration.promoted", entity_id=ONE)
 
@@ -169,7 +174,7 @@ def wish(reason: str) -> Wish:
     return Wish(emergency=reason)
 
 
-def test_an_emergency_runs_it_and_is_audited_and_who_goes_on_needs_none(pair: Pair) -> None:
+def test_an_emergency_runs_it_once_and_is_audited(pair: Pair) -> None:
     pair.staging.runner().up(ONE)
     pair.promote(pair.attest())
     done = pair.production.runner().up(wish=wish(REASON))
@@ -178,7 +183,77 @@ def test_an_emergency_runs_it_and_is_audited_and_who_goes_on_needs_none(pair: Pa
 
     assert names(done) == ["v000_pre_foundation", ONE, TWO]
     assert (entry["entity_id"], entry["details"]["reason"]) == (TWO, REASON)
+    with pytest.raises(PromotionRefused, match=f"not promoted: {TWO};"):
+        pair.production.runner().up()
+
+
+def test_who_goes_on_with_an_emergency_needs_no_other_one(pair: Pair) -> None:
+    pair.staging.runner().up(ONE)
+    pair.promote(pair.attest())
+    pair.production.runner().up(ONE)
+    runner = pair.production.runner()
+    with pytest.raises(Died):
+        replace(runner, databases=mortal(runner.databases, at=4, committed=True)).up(wish=wish(REASON))
+    lease = pair.production.admin.compliance["migration_lease"]
+    lease.update_one({}, {"$set": {"state": "queued"}, "$unset": {"lease": 1}})
+    (started,) = pair.production.admin.compliance["migration_history"].find({"revision": TWO})
+
+    text = (pair.folder / f"{TWO}.py").read_text()
+    pair.edit(TWO)
+    with pytest.raises(PromotionRefused, match=f"not promoted: {TWO};"):
+        pair.production.runner().up()
+    (pair.folder / f"{TWO}.py").write_text(text)
+
+    assert started["event"] == "started"
     assert names(pair.production.runner().up()) == [TWO]
+    assert len(pair.production.entries(action="migration.emergency")) == 1
+
+
+def promotion_of(pair: Pair, name: str, **fields: Any) -> dict[str, Any]:
+    """What could be written beside what ``promote`` writes."""
+    (revision,) = (one for one in pair.production.runner().revisions if one.name == name)
+    return {"_id": ObjectId(), "revision": name, "checksum": revision.checksum, "by": "cli", "at": NOON, **fields}
+
+
+def test_what_the_migrator_writes_without_a_signed_record_promotes_nothing(pair: Pair) -> None:
+    pair.staging.runner().up(ONE)
+    pair.promote(pair.attest())
+    pair.staging.runner().up()
+    here = pair.production.runner().databases.compliance["migration_promotions"]
+    ours = [one for one in pair.kept() if "note" in one]
+    tampered = ours[0]["note"].replace(b'"problems":0', b'"problems": 0')
+    own = promotion.attest(
+        pair.staging.runner().databases,
+        (),
+        key=OTHER,
+        environment="staging",
+        by="test",
+        clock=pair.production.runner().clock,
+    )[1]
+    here.insert_many(
+        [
+            promotion_of(pair, TWO),
+            promotion_of(pair, TWO, fence=1, reason=REASON),
+            promotion_of(pair, TWO, record=ours[0]["_id"], key="writer"),
+            *({"_id": name, "note": note, "by": "cli", "at": NOON} for name, note in (("t", tampered), ("o", own))),
+            promotion_of(pair, TWO, record="t"),
+            promotion_of(pair, TWO, record="o"),
+        ]
+    )
+
+    with pytest.raises(PromotionRefused, match=f"not promoted: {TWO};"):
+        pair.production.runner().up()
+
+
+def test_a_record_counts_for_as_long_as_its_key_does(pair: Pair) -> None:
+    pair.staging.runner().up()
+    pair.promote(pair.attest())
+    keys = OTHER.verifier.vkey
+    gate = build_gate(pair.production.settings.model_copy(update={"staging_keys": keys}))
+
+    with pytest.raises(PromotionRefused, match="not promoted: v000_pre_foundation"):
+        pair.production.runner(gate=gate).up()
+    assert len(pair.production.runner().up()) == 3
 
 
 def test_a_dry_run_is_refused_as_the_run_would_be(pair: Pair) -> None:
