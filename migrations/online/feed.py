@@ -14,11 +14,16 @@ from bson import Timestamp
 from pymongo.change_stream import ChangeStream
 from pymongo.errors import OperationFailure
 
-from compliance.errors import ResumeTokenLost, StepFailed, StoreUnavailable
+from compliance.errors import ResumeTokenLost, StoreUnavailable
 from compliance.mongo import Databases, Document, driver_errors
 from migrations.online.shape import Shape
 
 Token = Mapping[str, Any]
+
+
+class CollectionGone(Exception):
+    """The collection was dropped, or has another name: what was written since does not come by its events."""
+
 
 CONTROL = "migration_control"
 AWAIT_MS = 20
@@ -48,6 +53,12 @@ def present_moment(databases: Databases) -> Timestamp:
     with driver_errors():
         moment: Timestamp = databases.client.admin.command("hello")["lastWrite"]["opTime"]["ts"]
     return moment
+
+
+def is_there(databases: Databases, shape: Shape) -> bool:
+    """Whether the collection is there, under its name."""
+    with driver_errors():
+        return bool(databases.app.list_collection_names(filter={"name": shape.collection}))
 
 
 def next_moment(databases: Databases, name: str) -> Timestamp:
@@ -85,16 +96,13 @@ class Feed:
         """Return the next event; None when there is none at present.
 
         Raises:
-            StepFailed: When the collection is gone.
+            CollectionGone: When the collection was dropped or renamed, also if it is back.
         """
         # A transaction that waits for an event must not lend its time limit to the cursor: that would be how long the
         # server lets it wait.
         event: Document | None = Context().run(self.stream.try_next)
         if event is not None and event["operationType"] in ENDS:
-            raise StepFailed(
-                "the collection was dropped or renamed while its shapes were kept in step; bring it back, then "
-                "`compliance migrate online rollback`"
-            )
+            raise CollectionGone
         return event
 
     def has_reached(self, moment: Timestamp) -> bool:

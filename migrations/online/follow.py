@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bson import ObjectId
+from bson import ObjectId, Timestamp
 from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
@@ -19,7 +19,7 @@ from compliance.mongo import Databases, driver_errors, translate
 from migrations.ledger import HISTORY, History, lease, owner
 from migrations.online import own
 from migrations.online.events import Stance, sides_in
-from migrations.online.feed import CONTROL, majority_moment, open_feed
+from migrations.online.feed import CONTROL, CollectionGone, is_there, majority_moment, next_moment, open_feed
 from migrations.online.reconcile import Reconciler
 from migrations.online.shape import Shape, Side
 from migrations.online.state import START_IT, checkpoint_of, lease_id, settle_id
@@ -123,12 +123,16 @@ class Follower:
                 self._follow(run)
             except ResumeTokenLost as lost:
                 self.told(f"{self.change.revision}: {lost}; every document is looked at instead")
-                self._begin_again(run)
+                self._begin_again(run, majority_moment(self.databases), why="oplog")
+            except CollectionGone:
+                self._wait_for_collection(run)
 
     def _follow(self, run: Run) -> None:
         shape, place = self.change.shape, run.job.checkpoint
         if place.get("passage") not in self._begun():
             return  # not begun yet; what an earlier start left is none of ours
+        if place.get("away"):
+            raise CollectionGone
         with open_feed(self.databases, shape, token=place.get("token"), start=place["start"]) as feed:
             reconciler = Reconciler(
                 databases=self.databases,
@@ -190,12 +194,35 @@ class Follower:
             reconciler.settle(one_sided, None)
             place = {"last": found[-1]["_id"]}
 
-    def _begin_again(self, run: Run) -> None:
-        """Go on from the present; what was written meanwhile is found by looking at every document."""
-        left = run.job.checkpoint
+    def _wait_for_collection(self, run: Run) -> None:
+        """Wait until the collection is back, then begin again behind its return."""
+        shape = self.change.shape
+        self.told(
+            f"{self.change.revision}: {shape.collection} was dropped or renamed; once it is back, every document is "
+            "looked at"
+        )
+        away = {**checkpoint_of(self.databases, self.change.revision), "away": True}
+        run.commit(lambda _: Outcome(checkpoint=away))
+        while not is_there(self.databases, shape):
+            run.check()
+            self.stance()
+            self.on_step()
+            self.clock.sleep(ASK_EVERY)
+        self._begin_again(run, next_moment(self.databases, self.change.revision), why="collection")
+
+    def _begin_again(self, run: Run, start: Timestamp, *, why: str) -> None:
+        """Go on from *start*; what was written before is found by looking at every document.
+
+        Args:
+            run: The lease.
+            start: A moment up to which everything is committed at majority.
+            why: What was lost: the ``oplog`` or the ``collection``.
+        """
+        left = checkpoint_of(self.databases, self.change.revision)
         lost = left.get("lost", 0) + 1
-        place = {**left, "token": None, "start": majority_moment(self.databases), "lost": lost, "unseen": True}
-        entry = self._entry("migration.history_lost", run, {"collection": self.change.shape.collection, "lost": lost})
+        place = {**left, "token": None, "start": start, "lost": lost, "unseen": True, "away": False}
+        details = {"collection": self.change.shape.collection, "lost": lost, "why": why}
+        entry = self._entry("migration.history_lost", run, details)
         run.commit(lambda _: Outcome(entries=(entry,), checkpoint=place))
 
     def _settle(self, reconciler: Reconciler) -> None:

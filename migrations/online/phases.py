@@ -23,7 +23,7 @@ from compliance.mongo import Document, Session, driver_errors
 from migrations.ledger import History
 from migrations.online import own, state
 from migrations.online.events import Stance, Written, decide, sides_in
-from migrations.online.feed import present_moment
+from migrations.online.feed import is_there, present_moment
 from migrations.online.follow import STANCES
 from migrations.online.shape import Pipeline, Shape, Side, drop, holds, lacks
 from migrations.online.verify import (
@@ -71,10 +71,10 @@ def require_agreement(ctx: "Hands", shape: Shape) -> None:
     Raises:
         ShapesDisagree: With the number of documents that stay as they are, and up to five ids.
     """
-    _wait(ctx, leaving=None)
+    _wait(ctx, shape, leaving=None)
     place: dict[str, Any] = {}
     while found := page_of_disagreeing(ctx.databases, shape, place):
-        _wait(ctx, leaving=None)
+        _wait(ctx, shape, leaving=None)
         if still_disagreeing(ctx.databases, shape, found):
             raise ShapesDisagree(
                 f"{_name_disagreeing(ctx, shape)}; correct them, or say which shape counts with "
@@ -90,8 +90,13 @@ def _name_disagreeing(ctx: "Hands", shape: Shape) -> str:
     return f"{number} documents of {shape.collection} hold two shapes that do not agree: {found}"
 
 
-def _wait(ctx: "Hands", *, leaving: Side | None) -> None:
+def _wait(ctx: "Hands", shape: Shape, *, leaving: Side | None) -> None:
     """Wait until everything is in step that was written before this call."""
+    if not is_there(ctx.databases, shape):
+        raise ShapesDisagree(
+            f"{shape.collection} was dropped or renamed: bring it back, or make an empty one, then run the command "
+            "again; every document is looked at first"
+        )
     moment = present_moment(ctx.databases)
     state.wait_until_followed(ctx.databases, ctx.revision, moment, leaving=leaving, sleep=ctx.sleep)
 
@@ -208,7 +213,7 @@ def _remove(ctx: "Hands", shape: Shape, side: Side) -> None:
     """Remove *side* from every document, pass by pass, until none has it."""
     documents = ctx.databases.app[shape.collection].with_options(read_concern=ReadConcern("majority"))
     for _ in range(PASSES):
-        _wait(ctx, leaving=side)
+        _wait(ctx, shape, leaving=side)
         with driver_errors():
             left = documents.count_documents(holds(shape.fields(side)))
         if not left:

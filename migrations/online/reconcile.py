@@ -9,7 +9,7 @@ crash finds its own marks, and does nothing twice.
 Document shape (``checkpoint`` of the lease ``reconcile <revision>``)::
 
     {passage: ObjectId, start: timestamp, token: object | null, upto: timestamp, leaving: str | null, filling: bool,
-     writes: int, lost: int, unseen: bool, settled: ObjectId, before: str}
+     writes: int, lost: int, unseen: bool, away: bool, settled: ObjectId, before: str}
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

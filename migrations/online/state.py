@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from bson import ObjectId, Timestamp, json_util
@@ -34,6 +35,14 @@ def settle_id(revision: str) -> str:
     return f"settle {revision}"
 
 
+class Doing(StrEnum):
+    """What whoever keeps the shapes in step does."""
+
+    FOLLOWING = "following changes"
+    COMPARING = "comparing every document"
+    AWAITING = "waiting for the collection"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """What is known of a reconciler.
@@ -43,7 +52,8 @@ class Standing:
         upto: The moment up to which everything is in step.
         lag: How far that is behind the present, by the clock of the server.
         writes: How many documents it has written so far.
-        lost: How often the oplog did not reach back any more.
+        lost: How often it began again, for the oplog did not reach back or the collection was not the same.
+        doing: What is done at present; with nobody to do it, what comes next.
     """
 
     owner: str | None
@@ -52,6 +62,7 @@ class Standing:
     leaving: str | None
     writes: int
     lost: int
+    doing: Doing
 
 
 def begin(databases: Databases, revision: str, *, passage: ObjectId, before: Mapping[str, Any], at: datetime) -> None:
@@ -107,7 +118,14 @@ def standing_of(databases: Databases, revision: str) -> Standing:
         leaving=left.get("leaving"),
         writes=left.get("writes", 0),
         lost=left.get("lost", 0),
+        doing=_doing(left),
     )
+
+
+def _doing(left: Mapping[str, Any]) -> Doing:
+    if left.get("away"):
+        return Doing.AWAITING
+    return Doing.COMPARING if left.get("unseen") else Doing.FOLLOWING
 
 
 def _lives(lease: Mapping[str, Any], now: datetime) -> bool:
@@ -131,7 +149,12 @@ def wait_until_followed(
     waited = timedelta()
     while waited < patience:
         found = checkpoint_of(databases, revision)
-        if found.get("leaving") == (leaving.value if leaving else None) and found.get("upto", NEVER) >= moment:
+        is_compared = not found.get("unseen")
+        if (
+            is_compared
+            and found.get("leaving") == (leaving.value if leaving else None)
+            and found.get("upto", NEVER) >= moment
+        ):
             return
         sleep(POLL)
         waited += POLL

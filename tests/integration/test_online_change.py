@@ -19,6 +19,7 @@ from compliance.mongo import Document
 from compliance.settings import load_settings
 from migrations.online.follow import ask_to_settle, follow_all, following, wait_until_settled
 from migrations.online.shape import Side, complete_new
+from migrations.online.state import Doing, standing_of
 from migrations.standing import State, standings
 from worker.cli import build_cli
 
@@ -283,8 +284,66 @@ def test_where_the_oplog_does_not_reach_back_every_document_is_looked_at(empty: 
 
     assert person(deployment, "old") == OLD_WINS
     assert person(deployment, 1) == {"name": "X Y", "first": "A1", "last": "B1"}
-    assert actions(deployment).count("migration.history_lost") == 1
+    assert lost(deployment) == [(1, "oplog")]
     assert any("no longer reaches back" in line for line in lines)
+
+
+def lost(deployment: Deployment) -> list[Any]:
+    entries = deployment.entries(entity_id=NAME, action="migration.history_lost")
+    return [(one["details"]["lost"], one["details"]["why"]) for one in entries]
+
+
+def test_a_collection_that_was_renamed_away_and_back_is_compared_and_followed_again(
+    empty: Deployment, tmp_path: Path
+) -> None:
+    deployment = shaped(empty, tmp_path)
+    app = deployment.admin.app
+    deployment.runner().up()
+    lines: list[str] = []
+
+    with following(follower(deployment, told=lines.append)):
+        wait_until_in_step(deployment)
+        app[PEOPLE].rename("elsewhere")
+        wait_until(lambda: doing(deployment) is Doing.AWAITING, timeout=20, what="it is missed")
+        with pytest.raises(ShapesDisagree, match=r"^people was dropped or renamed: bring it back"):
+            deployment.runner().complete(NAME)
+        app["elsewhere"].insert_many([{"_id": "old", "name": "X Y"}, {"_id": "new", "first": "P", "last": "Q"}])
+        app["elsewhere"].update_one({"_id": 1}, {"$set": {"name": "X Y"}})
+        app["elsewhere"].rename(PEOPLE)
+        app[PEOPLE].update_one({"_id": 2}, {"$set": {"name": "X Y"}})
+        wait_until_in_step(deployment)
+        app[PEOPLE].update_one({"_id": 3}, {"$set": {"first": "P", "last": "Q"}})
+        wait_until_in_step(deployment)
+
+    assert (person(deployment, "old"), person(deployment, "new")) == (OLD_WINS, NEW_WINS)
+    assert person(deployment, 1) == {"name": "X Y", "first": "A1", "last": "B1"}
+    assert person(deployment, 3) == NEW_WINS
+    assert (lost(deployment), doing(deployment)) == ([(1, "collection")], Doing.FOLLOWING)
+    assert any("people was dropped or renamed; once it is back" in line for line in lines)
+
+
+def test_a_collection_that_was_made_anew_while_nobody_looked_is_compared_and_followed(
+    empty: Deployment, tmp_path: Path
+) -> None:
+    deployment = shaped(empty, tmp_path)
+    collection = deployment.admin.app[PEOPLE]
+    deployment.runner().up()
+    collection.drop()
+    with following(follower(deployment)):
+        wait_until(lambda: doing(deployment) is Doing.AWAITING, timeout=20, what="it is missed")
+    collection.insert_one({"_id": "old", "name": "X Y"})
+
+    with following(follower(deployment)):
+        wait_until_in_step(deployment)
+        collection.insert_one({"_id": "later", "name": "X Y"})
+        wait_until_in_step(deployment)
+
+    assert (person(deployment, "old"), person(deployment, "later")) == (OLD_WINS, OLD_WINS)
+    assert lost(deployment) == [(1, "collection")]
+
+
+def doing(deployment: Deployment) -> Doing:
+    return standing_of(deployment.admin, NAME).doing
 
 
 def test_a_document_for_which_a_way_fails_is_set_aside_and_the_others_are_followed(
@@ -417,9 +476,14 @@ def test_the_commands_lead_from_start_to_complete_and_say_how_it_stands(empty: D
     code, started = online("start", NAME)
     assert (code, started["state"], started["disagree"]) == (0, "both shapes", 0)
     code, told = online("status", "001")
-    assert (code, told["kept_in_step_by"]) == (3, None)
+    assert (code, told["kept_in_step_by"], told["doing"]) == (3, None, "following changes")
     with following(follower(deployment)):
         wait_until(lambda: online("status", "001")[0] == 0, timeout=20, what="somebody keeps them in step")
+        deployment.admin.app[PEOPLE].rename("elsewhere")
+        wait_until(lambda: online("status", "001")[0] == 3, timeout=20, what="the collection is missed")
+        assert online("status", "001")[1]["doing"] == "waiting for the collection"
+        deployment.admin.app["elsewhere"].rename(PEOPLE)
+        wait_until(lambda: online("status", "001")[0] == 0, timeout=20, what="it is followed again")
     code, error = online("status", "v000_pre_foundation")
     assert (code, type(error)) == (1, UnknownName)
     assert online("rollback", "001") == (0, {"name": NAME, "state": "pending"})

@@ -93,7 +93,9 @@ def _show(runner: Runner, revision: Revision, *, as_json: bool) -> bool:
         show_json(told)
     else:
         show_fields({name: str(value) if value == 0 else value for name, value in told.items()})
-    return not is_open or bool(told["kept_in_step_by"] and not told["disagree"])
+    return not is_open or bool(
+        told["kept_in_step_by"] and told["doing"] != state.Doing.AWAITING and not told["disagree"]
+    )
 
 
 def _follow_up(databases: Databases, name: str, change: Shape) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def _follow_up(databases: Databases, name: str, change: Shape) -> dict[str, Any]
         "old": list(change.old),
         "new": list(change.new),
         "kept_in_step_by": found.owner,
+        "doing": found.doing.value,
         "behind_seconds": round(found.lag.total_seconds(), 1) if found.lag is not None else None,
         "writes": found.writes,
         "history_lost": found.lost,
