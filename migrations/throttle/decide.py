@@ -11,8 +11,9 @@ from typing import Any
 from migrations.throttle.factor import Factor, Moment
 from migrations.throttle.size import next_size
 
-GENTLE_SECONDS = 0.025  # beside others: as long waits who writes to a document of the batch
-LONGEST_REST = timedelta(seconds=1)  # beside others a step rests after a batch for as long as that took
+GENTLE_SECONDS = 0.012  # beside others: whoever writes meanwhile waits for the commit of the batch
+RESTS = 3  # beside others a step rests after a batch for so many times as long as that took
+LONGEST_REST = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,5 +61,5 @@ def decide(readings: Mapping[str, Any], factors: Mapping[str, Factor], moment: M
         return Go(batch=min(pace.size, pace.most))
     longest = moment.control.batch_seconds
     target = timedelta(seconds=longest if moment.is_alone else min(longest, GENTLE_SECONDS))
-    rest = timedelta() if moment.is_alone else min(pace.took, LONGEST_REST)
+    rest = timedelta() if moment.is_alone else min(RESTS * pace.took, LONGEST_REST)
     return Go(batch=next_size(pace.size, took=pace.took, target=target, most=pace.most), rest=rest)
