@@ -218,6 +218,7 @@ class Engine:
             most_docs=self.most_docs,
             throttle=None if run is None else Throttle(databases=self.databases, clock=self.clock),
             drop_data=drop_data,
+            asks_nobody=self.is_rehearsal,
         )
 
     def _record(

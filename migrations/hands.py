@@ -64,6 +64,7 @@ class Hands:
         follow: Told how far a step is, instead of a line for people.
         pseudonyms: How erased people are named, where the data map has a personal root key.
         inspection: What the verify steps find, where nothing else of the script is carried out.
+        asks_nobody: Whether gates for a person are open, as on a copy.
         compares: Whether the steps are only compared with those that were carried out, or begun, before.
     """
 
@@ -88,6 +89,7 @@ class Hands:
     follow: Follow | None = None
     inspection: Inspection | None = None
     pseudonyms: Pseudonyms | None = None
+    asks_nobody: bool = False
     compares: bool = False
 
     @property

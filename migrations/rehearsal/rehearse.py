@@ -17,18 +17,15 @@ from compliance.clock import Clock
 from compliance.errors import ComplianceError, InvalidPayload, LeaseLost, LockHeld, StoreUnavailable
 from compliance.jobs.job import RequestId
 from compliance.mongo import Databases, Document, Session, driver_errors
-from compliance.roles import APPROVALS
 from migrations.engine import unsaid
 from migrations.ledger import lease, owner
 from migrations.past import Mark
-from migrations.preview import Preview
 from migrations.promotion import ANYTHING
 from migrations.rehearsal.clone import Copied, clone_of, copy, drop
 from migrations.rehearsal.fingerprint import Fingerprint, differences, fingerprints
 from migrations.revision import Revision
 from migrations.runner import Runner
 from migrations.sketch import PlannedStep
-from migrations.step import Kind
 from migrations.wish import ALL, Wish
 
 LEASE_ID, WORK = RequestId("rehearsal"), "a rehearsal is made"
@@ -173,7 +170,6 @@ def _rehearse(runner: Runner, clone: Databases, documents: int, wish: Wish) -> O
 def _up(here: Runner, revision: Revision, wish: Wish, copied: Mapping[str, Copied]) -> RehearsedScript:
     only = Wish(only=revision.name, allow_late=wish.allow_late)
     planned = here.preview(only)
-    _open_gates(here, planned)
     here.up(wish=only)
     steps = [step for script in planned.scripts for step in script.steps]
     return RehearsedScript(
@@ -223,24 +219,6 @@ def _down_and_up(
         raise
     except ComplianceError as error:
         outcome.stopped = outcome.stopped or f"down and up again: {error}"
-
-
-def _open_gates(here: Runner, planned: Preview) -> None:
-    """Approve what a person would have to approve, for the way up and for the next one: on the copy nobody does."""
-    gates = [step for script in planned.scripts for step in script.steps if step.kind is Kind.GATE]
-    approvals = [
-        {
-            "_id": ObjectId(),
-            "gate": step.what.removeprefix("gate "),
-            "by": here.actor,
-            "reason": "rehearsal",
-            "at": here.clock.now(),
-        }
-        for step in gates * 2
-    ]
-    if approvals:
-        with driver_errors():
-            here.databases.compliance[APPROVALS].insert_many(approvals)
 
 
 def _timings(

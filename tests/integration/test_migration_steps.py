@@ -187,8 +187,32 @@ def test_a_gate_ends_the_run_until_a_person_approves_and_asks_for_another_one_ne
     approvals = list(empty.admin.compliance["migration_approvals"].find())
     assert [one["used_by"] for one in approvals] == ["v001_data_it"] * 2
     assert [one["details"] for one in empty.entries(action="migration.approved")] == [
-        {"gate": "contract", "reason": "all are on release 12"}
+        {"gate": "contract", "revision": "v001_data_it", "reason": "all are on release 12"}
     ] * 2
+
+
+def test_an_approval_opens_the_gate_of_the_script_that_waits_and_of_no_other(empty: Deployment, tmp_path: Path) -> None:
+    call = 'ctx.gate("contract", approval=True, wait_seconds=0)'
+    runner = script(empty, tmp_path, call)
+    with pytest.raises(GateClosed, match="no migration waits at gate contract; run `compliance migrate up` first"):
+        approve_contract(runner)
+    for _ in range(2):
+        with pytest.raises(GateClosed, match="v001_data_it waits at gate contract"):
+            runner.up()
+    approve_contract(runner)
+    runner.down("zero")  # half applied, and approved
+    with pytest.raises(GateClosed, match="v001_data_it waits at gate contract"):
+        runner.up()
+    approve_contract(runner)
+    folder = tmp_path / "scripts"
+    (folder / "v002_data_it.py").write_text((folder / "v001_data_it.py").read_text())
+
+    with pytest.raises(GateClosed, match="v002_data_it waits at gate contract"):
+        empty.with_settings(migrations=folder).runner().up()
+
+    assert runner.history.past().applied.keys() == {"v000_pre_foundation", "v001_data_it"}
+    used = [(one["revision"], one.get("used_by")) for one in empty.admin.compliance["migration_approvals"].find()]
+    assert used == [("v001_data_it", None), ("v001_data_it", "v001_data_it")]
 
 
 def approve_contract(runner: Runner, *, reason: str = "all are on release 12") -> None:

@@ -20,7 +20,7 @@ def approve(
     reason: Annotated[str, typer.Option("--reason", help="Why; it stays in the audit log.")],
     env: EnvOption = None,
 ) -> None:
-    """Open a gate for the migration that waits at it, or comes to it next."""
+    """Open a gate for the migration that waits at it, this once."""
     with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
         log = AuditLog(services.databases, Cause(channel="cli"))
         gate.approve(services.databases, log, name=name, reason=reason, by="cli", clock=services.clock)
