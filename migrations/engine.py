@@ -137,11 +137,14 @@ class Engine:
 
     def _run(self, plan: Plan, run: Run, *, drop_data: bool = False) -> tuple[Revision, ...]:
         is_up = plan.direction is Direction.UP
+        unread_told = set[str]()
         for number, revision in enumerate(plan.revisions, 1):
             begin = BEGINS[plan.direction]
             end = Mark.DUAL if is_up and revision.is_online else ENDS[plan.direction]
             self.report(f"{revision.name}: {revision.summary}")
             ctx = self._context(plan.direction, revision, run, drop_data=drop_data)
+            if ctx.throttle is not None:
+                ctx.throttle.unread_told = unread_told
             ctx.follow = self._begin(f"{revision.name} ({number} of {len(plan.revisions)})")
             event_id = ObjectId()
             ctx.journal = self._journal(revision, begin, event_id)

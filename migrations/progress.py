@@ -18,6 +18,7 @@ class Progress:
         of: How many there were to change when the step began; an estimate, for the application writes meanwhile.
         seconds: How long the batches took, without what they waited.
         waiting: Why it waits; empty while it works.
+        unread: Which factors of the throttle cannot be read, and why: they hold nothing back meanwhile.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Progress:
     of: int = 0
     seconds: float = 0.0
     waiting: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def of_place(cls, place: Mapping[str, Any], *, what: str) -> "Progress":
@@ -35,6 +37,7 @@ class Progress:
             of=place.get("of", 0),
             seconds=place.get("seconds", 0.0),
             waiting=tuple(place.get("waiting", ())),
+            unread=tuple(place.get("unread", ())),
         )
 
     @property
@@ -53,9 +56,9 @@ class Progress:
         if not self.of:
             return self.what
         done = f"{self.what}: {self.documents} of {self.of} documents"
-        if self.rate is None or self.seconds_left is None:
-            return done
-        return f"{done}, {self.rate:.0f} a second, {self.seconds_left:.0f} s left"
+        if self.rate is not None and self.seconds_left is not None:
+            done = f"{done}, {self.rate:.0f} a second, {self.seconds_left:.0f} s left"
+        return f"{done} (the throttle cannot read {'; '.join(self.unread)})" if self.unread else done
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class Progress:
             "per_second": None if rate is None else round(rate, 1),
             "seconds_left": None if left is None else round(left, 1),
             "waiting": list(self.waiting),
+            "unread": list(self.unread),
         }
 
 

@@ -23,6 +23,7 @@ from migrations.progress import Progress
 from migrations.step import Step
 from migrations.throttle.canary import IDLE_WRITES, watched
 from migrations.throttle.decide import Pace
+from migrations.throttle.throttle import Throttle
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 2  # at a batch of one size: the first may have met a renewal of the lease, or a write of the application
 PATIENCE = timedelta(seconds=60)  # without a commit: more than a failover takes
 TELL_EVERY = timedelta(seconds=1)
+UNREAD = "unread"
+PASSING = ("waiting", UNREAD)  # what a place says of the moment
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
 
 
@@ -109,7 +112,7 @@ class Walk:
     told_at: datetime | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        left = {name: value for name, value in self.step.place.items() if name != "waiting"}
+        left = {name: value for name, value in self.step.place.items() if name not in PASSING}
         self.place = {"documents": 0, "aside": 0, **left}
         self.size = self.ctx.batch_docs
 
@@ -252,12 +255,23 @@ class Walk:
         pace = Pace(size=self.size, took=took, most=self.ctx.largest_batch)
         if self.ctx.throttle is not None:
             self.size = self.ctx.throttle.next_batch(pace, wait=self._sleep, told=self._say_why)
+            self._note_unread(self.ctx.throttle)
 
     def _sleep(self, duration: timedelta) -> None:
         self.ctx.check()
         self.ctx.sleep(duration)
 
+    def _note_unread(self, throttle: Throttle) -> None:
+        """Say once which factors cannot be read; the place says it for as long as that is so."""
+        for line in throttle.news_of_unread():
+            self.ctx.report(line)
+        known = {name: value for name, value in self.place.items() if name != UNREAD}
+        unread = [f"{name}: {why}" for name, why in sorted(throttle.unread.items())]
+        self.place = {**known, UNREAD: unread} if unread else known
+
     def _say_why(self, reasons: tuple[str, ...]) -> None:
+        if self.ctx.throttle is not None:
+            self._note_unread(self.ctx.throttle)
         self.ctx.report(f"waiting: {'; '.join(reasons)}")
         self.ctx.leave(self.step, {**self.place, "waiting": list(reasons)})
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from compliance.clock import Clock
 from compliance.errors import StoreUnavailable
@@ -35,7 +35,8 @@ class Throttle:
         told: What was last told of this wait.
         told_at: When each reason, without its numbers, was last told.
         seen: What the last look at the servers showed.
-        blind: The factors that this user may not look at, or that there are none of here.
+        unread: The factors that could not be read at the last look, by name, and why: they hold nothing back meanwhile.
+        unread_told: Those that people were told of.
     """
 
     databases: Databases
@@ -46,7 +47,8 @@ class Throttle:
     reasons: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     told_at: dict[str, datetime] = field(default_factory=dict)
-    blind: set[str] = field(default_factory=set)
+    unread: dict[str, str] = field(default_factory=dict)
+    unread_told: set[str] = field(default_factory=set)
     seen: dict[str, Any] = field(default_factory=dict)
     seen_at: datetime | None = None
 
@@ -77,7 +79,7 @@ class Throttle:
                 if found.rest:
                     wait(found.rest)
                 return found.batch
-            if self._is_news(found.reasons, moment.now):
+            if self._is_news(found.reasons, moment.now) or self.unread.keys() != self.unread_told:
                 told(found.reasons)
             self.reasons = found.reasons
             wait(RECHECK)
@@ -109,17 +111,36 @@ class Throttle:
         if self.seen_at is not None and not self.reasons and now - self.seen_at < FRESH:
             return self.seen
         self._look_around(now)
-        readings = {}
+        readings: dict[str, Any] = {}
+        unread: dict[str, str] = {}
         for name, factor in self.factors.items():
-            if name in self.blind:
-                continue
             try:
                 readings[name] = factor.read(self.databases)
             except PyMongoError as error:
                 _ride_through(error)
-                self.blind.add(name)
-        self.seen, self.seen_at = readings, now
+                unread[name] = _why(error)
+            except LookupError as error:  # this server does not tell it
+                unread[name] = _why(error)
+        self.seen, self.seen_at, self.unread = readings, now, unread
         return readings
+
+    def news_of_unread(self) -> list[str]:
+        """Return a line for people for each factor that cannot be read, or can again, once."""
+        lost = [name for name in self.unread if name not in self.unread_told]
+        found = sorted(self.unread_told - self.unread.keys())
+        self.unread_told.update(lost)
+        self.unread_told.difference_update(found)
+        nothing = "which holds nothing back meanwhile"
+        return [
+            *(f"the throttle cannot read {name}, {nothing}: {self.unread[name]}" for name in lost),
+            *(f"the throttle can read {name} again" for name in found),
+        ]
+
+
+def _why(error: Exception) -> str:
+    """Return what went wrong, without the text of the server, which may quote."""
+    found = error.details.get("codeName") if isinstance(error, OperationFailure) and error.details else None
+    return str(found or type(error).__name__)
 
 
 def _ride_through(error: PyMongoError) -> None:

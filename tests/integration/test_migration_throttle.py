@@ -14,8 +14,8 @@ from compliance.audit.entry import Cause
 from compliance.audit.log import AuditLog
 from compliance.clock import SystemClock
 from compliance.errors import InvalidPayload
-from compliance.roles import Role
-from migrations.progress import progress_of
+from compliance.roles import Role, role_name
+from migrations.progress import Progress, progress_of
 from migrations.runner import Runner
 from migrations.throttle import canary
 from migrations.throttle.control import Control, change_control, read_control
@@ -66,7 +66,7 @@ def test_every_factor_can_be_read_by_the_migrator_and_lets_an_idle_server_work(d
     throttle = Throttle(databases=services.databases, clock=services.clock)
 
     assert set(throttle._readings()) == set(FACTORS)
-    assert throttle.blind == set()
+    assert throttle.unread == {}
 
 
 def test_a_run_that_is_paused_waits_says_why_and_goes_on_when_told(empty: Deployment, tmp_path: Path) -> None:
@@ -100,6 +100,59 @@ def test_a_run_that_is_paused_waits_says_why_and_goes_on_when_told(empty: Deploy
         {"paused": "True"},
         {"paused": "False"},
     ]
+
+
+def test_a_factor_that_cannot_be_read_is_told_once_and_again_when_it_can(empty: Deployment, tmp_path: Path) -> None:
+    empty.admin.app["things"].insert_many([{"_id": n, "n": 0} for n in range(8)])
+    scripts = write_scripts(tmp_path / "scripts", {"v001_data_it.py": WALK, "v002_data_it.py": WALK})
+    deployment = empty.with_settings(migrations=scripts, batch_docs=2)
+    person, lines, server = deployment.runner(), list[str](), empty.admin.client.admin
+    person.up("000")
+    change(person, paused=True)
+    role = {"privileges": [{"resource": {"cluster": True}, "actions": ["replSetGetStatus"]}]}
+    name = role_name(Role.MIGRATOR, empty.name)
+    going = threading.Thread(target=deployment.runner(report=lines.append).up)
+    going.start()
+    wait_until(lambda: any("waiting: paused" in line for line in lines), timeout=30, what="it waits")
+    server.command("revokePrivilegesFromRole", name, **role)
+    wait_until(lambda: any(one.unread for one in progress_of(empty.admin)), timeout=10, what="its place says so")
+    (blind,) = progress_of(empty.admin)
+    server.command("grantPrivilegesToRole", name, **role)
+    wait_until(lambda: not any(one.unread for one in progress_of(empty.admin)), timeout=10, what="it can be read")
+    change(person, paused=False)
+    going.join(60)
+
+    assert not going.is_alive()
+    assert blind.fields["unread"] == ["replica_lag: Unauthorized"]
+    assert "paused by a person" in blind.waiting[0]
+    assert [line.strip() for line in lines if "throttle can" in line] == [
+        "the throttle cannot read replica_lag, which holds nothing back meanwhile: Unauthorized",
+        "the throttle can read replica_lag again",
+    ]
+    assert [one["n"] for one in empty.admin.app["things"].find()] == [2] * 8
+
+
+def no_such_field(_: object) -> object:
+    return {}["wiredTiger"]
+
+
+def test_what_cannot_be_read_is_told_once_for_all_scripts_of_a_run(deployment: Deployment) -> None:
+    known = set[str]()
+    pace = Pace(size=7, took=None, most=9)
+    factors = {"cache": Factor(read=no_such_field, judge=lambda _, __: "never asked")}
+    said = []
+    for _ in range(2):
+        throttle = Throttle(databases=deployment.admin, clock=Ticking(), factors=factors, unread_told=known)
+        assert throttle.next_batch(pace, wait=lambda _: None, told=lambda _: None) == 7
+        said.append(throttle.news_of_unread())
+
+    assert said == [["the throttle cannot read cache, which holds nothing back meanwhile: KeyError"], []]
+
+
+def test_a_line_of_progress_says_what_is_not_read() -> None:
+    progress = Progress.of_place({"of": 4, "documents": 2, "unread": ["replica_lag: Unauthorized"]}, what="walk things")
+
+    assert progress.line == "walk things: 2 of 4 documents (the throttle cannot read replica_lag: Unauthorized)"
 
 
 def test_a_reason_of_which_only_the_number_changes_is_told_every_few_seconds(deployment: Deployment) -> None:

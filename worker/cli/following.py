@@ -24,7 +24,8 @@ def followed() -> Iterator[Follow | None]:
 
         def follow(progress: Progress) -> None:
             waiting = f" (waiting: {'; '.join(progress.waiting)})" if progress.waiting else ""
+            unread = f" (the throttle cannot read {'; '.join(progress.unread)})" if progress.unread else ""
             total = progress.of or None
-            bar.update(task, description=f"{progress.what}{waiting}", completed=progress.documents, total=total)
+            bar.update(task, description=f"{progress.what}{waiting}{unread}", completed=progress.documents, total=total)
 
         yield follow
