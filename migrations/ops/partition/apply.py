@@ -92,8 +92,8 @@ def _refuse(ctx: "Hands", scheme: Scheme) -> None:
     unique = [name for name, found in _indexes(ctx, scheme).items() if found.get("unique")]
     if unique:
         raise StepFailed(
-            f"{scheme.collection}.{unique[0]} is unique, and would only be so within each bucket; such a collection "
-            "cannot be partitioned"
+            f"{scheme.collection}.{unique[0]} is unique; once a document has moved into its bucket, another one with "
+            "the same key could be inserted. Such a collection cannot be partitioned"
         )
 
 

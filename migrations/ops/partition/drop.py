@@ -41,8 +41,8 @@ def drop(ctx: "Hands", collection: str, *, keep: int) -> None:
         if step is None:
             continue
         with driver_errors():
-            documents = ctx.databases.app[bucket.name].count_documents({})
-        ctx.report(f"drop bucket {bucket.name}: {documents} documents dated before {bucket.end:%Y-%m-%d}")
+            documents = ctx.databases.app[bucket.name].count_documents({})  # as it was before; somebody may write since
+        ctx.report(f"drop bucket {bucket.name}: about {documents} documents dated before {bucket.end:%Y-%m-%d}")
         route(ctx, scheme, sorted({*kept, *(other.name for other in old if other > bucket)}))
         alter(ctx, "drop", bucket.name, allowed=(NAMESPACE_NOT_FOUND,))
         if ctx.is_dry_run:

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pymongo.collection import Collection
+
 from compliance.audit.entry import Detail
 from compliance.errors import StepFailed
 from compliance.mongo import Document, Session, driver_errors
 from migrations.command import Command, delete_many, insert_each, send
 from migrations.ops.estimate import estimate_move
 from migrations.ops.keyset import page
+from migrations.ops.pre_images import EXACT
 from migrations.sketch import masked_insert
 from migrations.step import Step
 
@@ -58,7 +61,7 @@ def _move_batch(
     def effect(session: Session) -> Mapping[str, Detail]:
         nonlocal batch
         apart: dict[str, list[Document]] = {}
-        for document in app[collection].find({"$and": [{"_id": {"$in": ids}}, where]}, session=session):
+        for document in exact(app[collection]).find({"$and": [{"_id": {"$in": ids}}, where]}, session=session):
             name = target(document)
             if name is not None:
                 apart.setdefault(name, []).append(document)
@@ -88,13 +91,18 @@ def sketch_move(ctx: "Hands", collection: str, where: Document, target: Target) 
     ids = page(ctx.databases.app[collection], where, {}, limit=ctx.batch_docs)
     apart: dict[str, list[Document]] = {}
     with driver_errors():
-        for document in ctx.databases.app[collection].find({"_id": {"$in": ids}}):
+        for document in exact(ctx.databases.app[collection]).find({"_id": {"$in": ids}}):
             name = target(document)
             if name is not None:
                 apart.setdefault(name, []).append(document)
     for command in _commands(collection, apart):
         ctx.sketch.add(masked_insert(command), hiding=tuple(ids))
     ctx.sketch.step.estimate = estimate_move(ctx, collection, where, batch_docs=ctx.batch_docs)
+
+
+def exact(collection: Collection[Document]) -> Collection[Document]:
+    """Return *collection* to be read with dates that Python has not."""
+    return collection.with_options(codec_options=EXACT)
 
 
 def _refuse_taken(ctx: "Hands", name: str, documents: list[Document], session: Session) -> None:

@@ -13,13 +13,16 @@ from migrations.ops.observed import names_of
 if TYPE_CHECKING:
     from migrations.hands import Hands
 
+FIRST, BEHIND = datetime(1000, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
     """How one collection is partitioned.
 
     Attributes:
-        field: Holds the date by which a document finds its bucket; without one it stays.
+        field: Holds the date by which a document finds its bucket; without one, or with one before the year 1000 or
+            after 9998, it stays.
     """
 
     collection: str
@@ -38,8 +41,8 @@ class Scheme:
 
     @property
     def movable(self) -> Document:
-        """The filter of the documents of the collection that have a bucket."""
-        return {self.field: {"$type": "date"}}
+        """The filter of the documents of the collection that have a bucket: a year has four digits."""
+        return {self.field: {"$type": "date", "$gte": FIRST, "$lt": BEHIND}}
 
     def bucket_of(self, document: Document) -> Bucket:
         """Return the bucket of a document that has one."""
