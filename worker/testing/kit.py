@@ -1,6 +1,6 @@
 """What a test may ask of a migration script: that it can be undone, repeated, interrupted, and run beside writers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ LANES = 2
 MOST_DEATHS = 200
 IDLE = timedelta(seconds=0.5)
 BETWEEN_COMMANDS_MS = 2  # so that writers come in between
+NOTHING: Mapping[str, Collection[str]] = {}
 ENOUGH = 10  # documents: with fewer, nobody would write beside the script
 
 
@@ -62,8 +63,16 @@ class MigrationKit:
         """End the processes that were started."""
         self._cleanup.close()
 
-    def assert_reversible(self, name: str, *, seed: Seed | None = None) -> None:
-        """Fail unless ``down`` leaves everything as it was before ``up``, and another ``up`` as the first one did."""
+    def assert_reversible(
+        self, name: str, *, seed: Seed | None = None, leaves: Mapping[str, Collection[str]] = NOTHING
+    ) -> None:
+        """Fail unless ``down`` leaves everything as it was before ``up``, and another ``up`` as the first one did.
+
+        Args:
+            name: The script.
+            seed: Fills the database.
+            leaves: Fields at the top of documents, by collection, whose values ``down`` keeps because it means to.
+        """
         with self._scene(name, seed) as scene:
             why = scene.revision.irreversible
             if why:
@@ -72,7 +81,8 @@ class MigrationKit:
             _carry_out(scene.up, f"up of {scene.revision.name}")
             after = scene.state()
             _carry_out(scene.down, f"down of {scene.revision.name}")
-            _require(before, scene.state(), f"down of {scene.revision.name} does not undo its up")
+            undone = _but_for(leaves, scene.state())
+            _require(_but_for(leaves, before), undone, f"down of {scene.revision.name} does not undo its up")
             _carry_out(scene.up, f"the second up of {scene.revision.name}")
             _require(after, scene.state(), f"{scene.revision.name} does something else after a down")
 
@@ -231,6 +241,14 @@ def _comparable(end: State, found: State, application: Application) -> tuple[Sta
     """Return both without what the application wrote."""
     fields = application.written_fields()
     return _without(end, fields), _without(found, fields)
+
+
+def _but_for(leaves: Mapping[str, Collection[str]], state: State) -> State:
+    """Return *state* without the fields that may stay."""
+    fields = {
+        (name, key): set(leaves[name]) for name, held in state.items() if name in leaves for key in held.documents
+    }
+    return _without(state, fields)
 
 
 def _without(state: State, fields: Mapping[tuple[str, bytes], set[str]]) -> State:
