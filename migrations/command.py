@@ -67,7 +67,12 @@ def update_many(collection: str, where: Document, update: "Update", *, hint: Doc
 
 def set_each(collection: str, values: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Command]:
     """Return the commands that set fields of single documents, by ``_id``, in a transaction."""
-    statements: Iterable[Document] = ({"q": {"_id": id_}, "u": {"$set": dict(fields)}} for id_, fields in values)
+    return update_each(collection, ((id_, {"$set": dict(fields)}) for id_, fields in values))
+
+
+def update_each(collection: str, updates: Iterable[tuple[Any, Document]]) -> list[Command]:
+    """Return the commands that update single documents, by ``_id``, in a transaction."""
+    statements: Iterable[Document] = ({"q": {"_id": id_}, "u": update} for id_, update in updates)
     return [_write("update", collection, updates=part) for part in _parts(statements)]
 
 

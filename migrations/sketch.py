@@ -157,6 +157,12 @@ def masked_insert(command: Command) -> Command:
     return command.masked({**command.body, "documents": documents})
 
 
+def masked_updates(command: Command) -> Command:
+    """Return *command* with the types of values instead of them where it updates documents one by one."""
+    updates = [{**one, "u": masked(one["u"])} for one in command.body["updates"]]
+    return command.masked({**command.body, "updates": updates})
+
+
 def _without(value: Any, hidden: list[Any]) -> Any:
     if value in hidden:
         return type_of(value)

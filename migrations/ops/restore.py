@@ -8,12 +8,12 @@
 | is about a person who was erased, or is being erased | stays as it is; the values go |
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import bson
-from pymongo import DESCENDING, DeleteOne, UpdateOne
+from pymongo import DESCENDING
 from pymongo.collection import Collection
 
 from compliance.audit.entry import Detail
@@ -22,10 +22,13 @@ from compliance.erasure.sweep import Finder
 from compliance.errors import StepFailed
 from compliance.mongo import Document, Session, driver_errors
 from compliance.roles import PRE_IMAGES
-from migrations.ops.batches import Changed, Walk, Work
+from migrations.command import Command, delete_many, send, update_each, update_many
+from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.difference import Before, digest, way_back
+from migrations.ops.estimate import count_within, update_bytes
 from migrations.ops.keyset import BY_ID
 from migrations.ops.pre_images import EXACT, SETS
+from migrations.sketch import masked_updates
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -49,13 +52,13 @@ def restore(ctx: "Hands", collection: str) -> None:
     _refuse_expired(ctx, collection, sets)
     people_of(ctx).require_keys()
     ctx.report(f"restore {sum(found['documents'] for found in sets)} documents of {collection}")
-    if ctx.is_dry_run:
-        ctx.sketch.step.opaque = "what is given back depends on what was kept, and on what was changed since"
-        return
     restoring = _Restoring(ctx=ctx, collection=collection)
     going = restoring.walk(step)
+    if ctx.is_dry_run:
+        _sketch(ctx, going, restoring, sets)
+        return
     for found in sets:  # a resumed run finds of the earlier ones what nobody could give back
-        going.begin_again(restoring.where(found["_id"]["step"]))
+        restoring.begin(going, found["_id"]["step"])
         going.go()
         _refuse_expired(ctx, collection, sets)
     _finish(ctx, step, collection, going, restoring)
@@ -79,8 +82,26 @@ class _Restoring:
 
     def walk(self, step: Step) -> Walk:
         """Return the walk over what is kept; it goes by what is left, and not by a place."""
-        work = Work(op="restore", collection=PRE_IMAGES, where={}, change=self._give_back, error_budget=0)
+        where: Document = {"revision": self.ctx.revision, "collection": self.collection, **UNTOUCHED}
+        work = Work(
+            op="restore",
+            collection=PRE_IMAGES,
+            where=where,
+            change=self._give_back,
+            error_budget=0,
+            sketch=self._sketch,
+        )
         return Walk(ctx=self.ctx, step=step, work=work)
+
+    def begin(self, going: Walk, step: int) -> None:
+        """Let *going* begin at the first of what *step* kept, behind all that others did."""
+        where, kept = self.where(step), self.ctx.databases.app[PRE_IMAGES]
+        going.begin_again(where)
+        with driver_errors():
+            first = kept.find_one(where, {"_id": 1}, sort=BY_ID, hint=BY_ID)
+            before = first and kept.find_one({"_id": {"$lt": first["_id"]}}, {"_id": 1}, sort=[("_id", DESCENDING)])
+        if before:
+            going.place["last"] = before["_id"]
 
     @property
     def _people(self) -> Erased:
@@ -91,34 +112,91 @@ class _Restoring:
         return self.ctx.databases.app[self.collection].with_options(codec_options=EXACT)
 
     def _give_back(self, batch: Document, session: Session) -> Changed:
+        found = self._sort(batch, session)
+        for command in found.commands(self.collection):
+            send(self.ctx, command, session=session)
+        for id_ in found.changed:
+            self._tell(id_)
+        return Changed(documents=len(found.updates))
+
+    def _sketch(self, batch: Document, *, hiding: Hiding) -> int | None:
+        """Record what gives a batch back, with the types of values; return what a document takes in the oplog."""
+        found = self._sort(batch, None)
+        ids = tuple(id_ for id_, _ in found.updates)
+        for command in found.commands(self.collection):
+            shown = masked_updates(command) if command.collection == self.collection else command
+            self.ctx.sketch.add(shown, hiding=(*hiding, *ids))
+        if not found.updates:
+            return None
+        size = sum(update_bytes(self.ctx, self.collection, update) for _, update in found.updates)
+        return size // len(found.updates) + update_bytes(self.ctx, PRE_IMAGES, {})
+
+    def _sort(self, batch: Document, session: Session | None) -> "_Batch":
+        """Read what is kept of a batch, and the documents as they are; say what becomes of each."""
         kept = self.ctx.databases.app[PRE_IMAGES].with_options(codec_options=EXACT)
         images = list(kept.find(batch, hint=BY_ID, session=session))
         ids = [image["document_id"] for image in images]
         present = {_key(one["_id"]): one for one in self._documents.find({"_id": {"$in": ids}}, session=session)}
         gone = self._people.among(bson.encode(one, codec_options=EXACT) for one in (*images, *present.values()))
-        updates: list[UpdateOne] = []
-        settled: list[DeleteOne | UpdateOne] = []
+        found = _Batch()
         for image in images:
             document = present.get(_key(image["document_id"]))
             if document is None or _is_about(gone, image, document):
-                settled.append(DeleteOne({"_id": image["_id"]}))
+                found.settled.append(image["_id"])
                 continue
             before = [Before.from_document(stored) for stored in image["before"]]
             if digest(document, (was.path for was in before)) != image["after"]:
-                settled.append(UpdateOne({"_id": image["_id"]}, {"$set": {"left": "changed"}}))
-                self._tell(document["_id"])
+                found.left.append(image["_id"])
+                found.changed.append(document["_id"])
                 continue
-            updates.append(UpdateOne({"_id": document["_id"]}, way_back(before)))
-            settled.append(DeleteOne({"_id": image["_id"]}))
-        if updates:
-            self._documents.bulk_write(updates, session=session)
-        if settled:
-            kept.bulk_write(settled, session=session)
-        return Changed(documents=len(updates))
+            found.updates.append((document["_id"], way_back(before)))
+            found.settled.append(image["_id"])
+        return found
 
     def _tell(self, id_: Any) -> None:
         if len(self.told) < SHOWN and id_ not in self.told:
             self.told.append(id_)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What becomes of some pre-images.
+
+    Attributes:
+        updates: The ``_id`` of a document, and what gives it back what it was.
+        settled: Pre-images that are kept no longer.
+        left: Pre-images of documents that were changed since.
+        changed: The ids of these documents.
+    """
+
+    updates: list[tuple[Any, Document]] = field(default_factory=list)
+    settled: list[Any] = field(default_factory=list)
+    left: list[Any] = field(default_factory=list)
+    changed: list[Any] = field(default_factory=list)
+
+    def commands(self, collection: str) -> list[Command]:
+        """Return what is sent for it."""
+        commands = update_each(collection, self.updates)
+        if self.settled:
+            commands.append(delete_many(PRE_IMAGES, {"_id": {"$in": self.settled}}))
+        if self.left:
+            commands.append(update_many(PRE_IMAGES, {"_id": {"$in": self.left}}, {"$set": {"left": "changed"}}))
+        return commands
+
+
+def _sketch(ctx: "Hands", going: Walk, restoring: _Restoring, sets: Sequence[Document]) -> None:
+    """Record the first batch: that of the last step, for what an earlier one wrote is compared once that is undone."""
+    whole = going.work.where
+    if not sets:
+        return
+    restoring.begin(going, sets[0]["_id"]["step"])
+    going.go()
+    first, every = ctx.sketch.step.estimate, count_within(ctx, PRE_IMAGES, whole)[0]
+    if first is not None and first.documents:
+        share = every / first.documents
+        oplog = None if first.oplog_bytes is None else round(first.oplog_bytes * share)
+        ctx.sketch.step.estimate = replace(first, documents=every, seconds=first.seconds * share, oplog_bytes=oplog)
+    ctx.report("what was changed since is left, and what is gone stays gone: fewer may be given back")
 
 
 def _finish(ctx: "Hands", step: Step, collection: str, going: Walk, restoring: _Restoring) -> None:

@@ -281,6 +281,55 @@ def test_buckets_come_back_as_their_plan_shows(empty: Deployment, tmp_path: Path
     assert [command.name for command in planned(preview)] == ["insert", "delete"] * 2 + ["drop"] * 3
 
 
+KEPT = '''
+        """Overwrite, and give back."""
+
+        from migrations.context import timedelta
+
+
+        def up(ctx):
+            """Twice."""
+            ctx.walk("people", where={}, update={"$set": {"name": "-"}}, keep_before=timedelta(days=1))
+            ctx.walk("people", where={}, update={"$unset": {"email": ""}}, keep_before=timedelta(days=1))
+
+
+        def down(ctx):
+            """Give back."""
+            ctx.restore("people")
+'''
+
+
+def test_what_was_overwritten_comes_back_as_its_plan_shows(empty: Deployment, tmp_path: Path) -> None:
+    deployment = arrange(empty, tmp_path)
+    write_scripts(tmp_path / "kept", {"v001_data_kept.py": KEPT})
+    runner = deployment.with_settings(migrations=tmp_path / "kept").runner()
+    runner.up()
+    people = empty.admin.app["people"]
+    people.update_one({"n": 3}, {"$set": {"email": "somebody@else"}})
+    people.delete_one({"n": 4})
+    with nothing_written(empty):
+        preview = runner.preview_down("000")
+
+    with listened(deployment) as (databases, heard):
+        replace(runner, databases=databases).down("000")
+        compare(preview, databases, heard.events)
+
+    (step,) = steps(preview)
+    assert (step.opaque, [(command.name, command.collection) for command in step.commands]) == (
+        "",
+        [("update", "people"), ("delete", "compliance_pre_images"), ("update", "compliance_pre_images")],
+    )
+    updates = step.commands[0].body["updates"]
+    assert (len(updates), updates[0]["u"]) == (48, {"$set": {"email": "<str>"}})
+    assert set(updates[0]) == {"q", "u"}
+    assert step.commands[1:] == [command for command in step.commands[1:] if not command.is_masked]
+    assert step.estimate is not None
+    assert (step.estimate.documents, step.estimate.collection) == (2 * PEOPLE, "compliance_pre_images")
+    assert step.estimate.oplog_bytes
+    assert SECRET not in "\n".join(lines(preview))
+    assert people.count_documents({"email": SECRET}) == 1
+
+
 def test_a_plan_needs_no_right_to_write(empty: Deployment, tmp_path: Path) -> None:
     deployment = arrange(empty, tmp_path)
     deployment.runner().up("000")
