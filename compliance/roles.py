@@ -147,7 +147,7 @@ def _migrator(app: str, audit: str, own: str) -> list[Privilege]:
         _allow(audit, "", "listCollections"),
         _allow(audit, AUDIT_LOG, "insert", *READ),
         _allow(own, "", "listCollections", "createCollection", "createIndex", "dropIndex", *READ),
-        *(_allow(own, name, "insert", "update") for name in ("migration_lease", "jobs", "set_aside")),
+        *(_allow(own, name, "insert", "update") for name in ("migration_lease", "set_aside")),
         *(_allow(own, name, "insert", "update") for name in ("migration_control", APPROVALS)),
         *(
             _allow(own, name, "insert")

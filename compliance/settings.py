@@ -30,6 +30,7 @@ from compliance.roles import REHEARSAL, Role
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 PACKAGE = Path(__file__).parent
+OPERATOR = "[A-Za-z0-9][A-Za-z0-9_.-]{0,39}"  # who gives a command: a login
 MIGRATIONS = PACKAGE.parent / "migrations" / "versions"
 DATA_MAP = PACKAGE / "datamap" / "reference.yaml"
 SCHEDULES = PACKAGE.parent / "worker" / "schedules.yaml"
@@ -152,6 +153,7 @@ class Settings(BaseSettings):
     mongod: Path | None = Field(None, alias="COMPLIANCE_MONGOD")
     migrations: Path = Field(MIGRATIONS, alias="COMPLIANCE_MIGRATIONS")
     lint_off: str = Field("", alias="COMPLIANCE_LINT_OFF")
+    operator: str = Field("", pattern=f"^({OPERATOR})?$", alias="COMPLIANCE_OPERATOR")
     staging_keys: str = Field("", alias="COMPLIANCE_STAGING_KEYS")
     staging_database: DatabaseName | None = Field(None, alias="COMPLIANCE_STAGING_DATABASE")
     attestation_days: int = Field(30, ge=1, le=365, alias="COMPLIANCE_ATTESTATION_DAYS")

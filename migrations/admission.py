@@ -8,9 +8,11 @@ from compliance.audit.entry import Entry
 from compliance.datamap.model import DataMap
 from compliance.errors import GovernanceViolation
 from migrations.governance import RULES, Violation, allowances, lint, parse_script
+from migrations.governance.allowance import Allowance
 from migrations.revision import Revision
 
 SHOWN = 5
+MOST_REASONS, LONGEST_REASON = 50, 200  # an entry holds less than 64 kB
 WAY_OUT = "`compliance migrate lint` shows what to write instead"
 
 
@@ -60,7 +62,7 @@ def allowance_entries(revision: Revision, *, like: Entry) -> tuple[Entry, ...]:
     Args:
         like: The entry of the beginning: who, when and which event.
     """
-    found = [one.rule for one in allowances(revision.source.decode()) if one.rule in RULES and one.has_reason]
+    found = [one for one in allowances(revision.source.decode()) if one.rule in RULES and one.has_reason]
     if not found:
         return ()
     entry = Entry(
@@ -70,6 +72,15 @@ def allowance_entries(revision: Revision, *, like: Entry) -> tuple[Entry, ...]:
         action="migration.lint_allowed",
         created_at=like.created_at,
         performed_by=like.performed_by,
-        details={**like.details, "rules": dict(Counter(found))},
+        details={
+            **like.details,
+            "rules": dict(Counter(one.rule for one in found)),
+            "reasons": [f"{one.rule} {_reason(one)}" for one in found[:MOST_REASONS]],
+        },
     )
     return (entry,)
+
+
+def _reason(allowance: Allowance) -> str:
+    """Return the reason as an audit entry can hold it; the script itself is in the history."""
+    return allowance.reason[:LONGEST_REASON].replace("@", "(at)")

@@ -17,6 +17,7 @@ from compliance.datamap.model import DataMap, load_data_map
 from compliance.datamap.pseudonym import Pseudonyms, parse_pseudonym_keys
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
 from compliance.mongo import Databases, open_client
+from compliance.operators import name_operator
 from compliance.roles import Grants, Role
 from compliance.settings import MIGRATIONS, Settings, load_settings
 from compliance.statefile import read_file
@@ -117,7 +118,9 @@ def main(arguments: Sequence[str]) -> int:
         writer = build_writer(settings, process=PROCESS)
         with open_client(uri.get_secret_value(), app_name=PROCESS) as client:
             databases = Databases(client, settings.mongodb_database, writer)
-            runner = build_runner(settings, databases, actor="cli", report=_report)
+            runner = build_runner(
+                settings, databases, actor=name_operator(options.operator or settings.operator), report=_report
+            )
             if options.attest:
                 return _attest(runner, writer.key, settings.environment)
             return _look(options, runner) if _only_looks(options) else _migrate(options, runner)
@@ -223,6 +226,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--env", metavar="NAME", help="read NAME.env over the environment")
+    parser.add_argument(
+        "--as", dest="operator", metavar="NAME", help="who gives the command, for the audit log; else the login"
+    )
     parser.add_argument("--to", metavar="TARGET", help="stop at this migration: 004, 004_pre or a full name")
     parser.add_argument("--only", metavar="NAME", help="apply this migration alone")
     parser.add_argument(

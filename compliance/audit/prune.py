@@ -46,6 +46,7 @@ class Pruning:
         below: The boundary afterwards; nothing is to be removed where it is not above *begin*.
         entries: How many would go.
         tree: What was signed last in the database.
+        by: Who prunes, for the audit log.
     """
 
     databases: Databases
@@ -55,6 +56,7 @@ class Pruning:
     below: int
     entries: int
     tree: Checkpoint
+    by: str = ACTOR
 
     def run(self, clock: Clock, *, step: int = STEP, on_progress: Progress = lambda _done, _total: None) -> int:
         """Remove the entries, *step* in a transaction, and return how many went.
@@ -86,7 +88,7 @@ class Pruning:
             entity_id=self.tree.origin,
             action="log.pruned",
             created_at=now,
-            performed_by=ACTOR,
+            performed_by=self.by,
             details={"begin": begin, "below": below, "entries": len(going), "root": self._root(below).hex()},
         )
 

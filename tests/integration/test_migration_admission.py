@@ -66,6 +66,7 @@ def test_what_is_allowed_runs_in_production_and_is_recorded(empty: Deployment, t
     (entry,) = empty.entries(action="migration.lint_allowed")
     assert entry["entity_id"] == "v002_data_example"
     assert entry["details"]["rules"] == {"MX012": 1, "MX016": 1}
+    assert entry["details"]["reasons"] == ["MX016 the worker shows it", "MX012 not needed but said"]
     (started,) = empty.entries(action="migration.started", entity_id="v002_data_example")
     assert entry["details"]["checksum"] == started["details"]["checksum"]
 

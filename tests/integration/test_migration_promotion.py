@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 from compliance.audit.keys import SigningKey
 from compliance.audit.log import AuditLog
 from compliance.audit.writer import Writer
-from compliance.errors import ConfigurationError, PromotionRefused, RejectedError
+from compliance.errors import ConfigurationError, InvalidPayload, PromotionRefused, RejectedError
+from compliance.operators import name_operator
 from compliance.settings import load_settings
 from migrations import promotion
 from migrations.migrate import build_gate, main
@@ -296,14 +297,14 @@ def test_the_job_may_be_an_emergency_and_tells_the_person_on_call(pair: Pair, mo
 
 @pytest.fixture
 def command(pair: Pair) -> Callable[..., Result]:
-    def run(deployment: Deployment, *arguments: str) -> Result:
-        environ = deployment.environ(pair.home) | {"COMPLIANCE_MIGRATIONS": str(pair.folder)}
+    def run(deployment: Deployment, *arguments: str, by: tuple[str, ...] = (), **changes: str) -> Result:
+        environ = changes | deployment.environ(pair.home) | {"COMPLIANCE_MIGRATIONS": str(pair.folder)}
         environ |= {"COMPLIANCE_ENV": deployment.settings.environment}
         if deployment.settings.staging_keys:
             environ["COMPLIANCE_STAGING_KEYS"] = deployment.settings.staging_keys
             environ["COMPLIANCE_STAGING_DATABASE"] = str(deployment.settings.staging_database)
         runtime = quiet(load_settings(environ))
-        return CliRunner().invoke(build_cli(), ["migrate", *arguments], obj=runtime, env={"COLUMNS": "200"})
+        return CliRunner().invoke(build_cli(), [*by, "migrate", *arguments], obj=runtime, env={"COLUMNS": "200"})
 
     return run
 
@@ -338,6 +339,28 @@ def test_the_commands_say_what_is_not_verified(pair: Pair, command: Callable[...
     assert attested.exit_code == promoted.exit_code == 3
     assert f"not verified: {TWO}; see `compliance migrate verify`" in attested.stderr
     assert "is applied in staging but not verified" in promoted.stdout
+
+
+def test_an_entry_names_who_gave_the_command(pair: Pair, command: Callable[..., Result]) -> None:
+    pair.staging.runner().up("000")
+    pair.promote(pair.attest())
+    refused = command(pair.production, "up", by=("--as", "anna@example.org"))
+    command(pair.production, "up", "--emergency", REASON, by=("--as", "anna"), COMPLIANCE_OPERATOR="berta")
+    command(pair.production, "throttle", "--max-lag", "5", COMPLIANCE_OPERATOR="berta")
+    command(pair.production, "throttle", "--max-lag", "6")
+
+    assert isinstance(refused.exception, InvalidPayload)
+    assert {one["performed_by"] for one in pair.production.entries(action="migration.emergency")} == {"cli:anna"}
+    assert {one["by"] for one in pair.production.runner().history.events()} == {"cli:anna"}
+    throttled = [one["performed_by"] for one in pair.production.entries(action="migration.throttled")]
+    assert throttled == ["cli:berta", name_operator()]
+
+
+@pytest.mark.parametrize("operator", ["anna@example.org", "anna lee"])
+def test_a_setting_that_could_be_more_than_a_login_is_refused(operator: str) -> None:
+    with pytest.raises(ConfigurationError, match="COMPLIANCE_OPERATOR") as refused:
+        load_settings({"MONGODB_DATABASE": "app", "COMPLIANCE_OPERATOR": operator})
+    assert operator not in str(refused.value)
 
 
 def test_a_record_is_signed_by_the_writer_of_staging(pair: Pair) -> None:

@@ -325,6 +325,8 @@ def test_the_migrator_may_write_where_it_must_and_nowhere_else(deployment: Deplo
         lambda: migrator.compliance["migration_sources"].delete_many({}),
         lambda: migrator.compliance["migration_sources"].update_many({}, {"$set": {"name": "x"}}),
         lambda: migrator.compliance["erasure_requests"].insert_one({}),
+        lambda: migrator.compliance["jobs"].insert_one({}),
+        lambda: migrator.compliance["jobs"].update_many({}, {"$set": {"state": "done"}}),
         lambda: migrator.compliance.drop_collection("migration_history"),
     ):
         with pytest.raises(Exception, match="not authorized"):

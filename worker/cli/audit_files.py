@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +107,7 @@ def prune(
 ) -> None:
     """Remove old entries that an exported folder holds from the database; their proofs keep working."""
     with runtime(ctx).services(Role.ARCHIVER, profile=env) as services:
+        actor = runtime(ctx).actor(services.settings)
         retention = timedelta(days=services.settings.audit_retention_days)
         with progress("verifying", json=json) as on_progress:
             plan = plan_pruning(
@@ -121,7 +123,7 @@ def prune(
         if plan.begin < plan.below and not dry_run:
             _confirm(plan, is_sure=yes)
             with progress("removing", json=json) as on_progress:
-                removed = plan.run(services.clock, on_progress=on_progress)
+                removed = replace(plan, by=actor).run(services.clock, on_progress=on_progress)
     if json:
         show_json({"log": log, "begin": plan.begin, "below": plan.below, "entries": plan.entries, "removed": removed})
         return

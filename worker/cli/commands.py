@@ -1,6 +1,7 @@
 """The commands by name. A command waits for its own imports only, not for those of all others."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module, metadata
 from typing import Annotated, Any
 
@@ -85,12 +86,19 @@ def _tell_version(asked: bool) -> None:
 
 
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version."),
     ] = False,
+    operator: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Who gives the command, for the audit log; else the login."),
+    ] = None,
 ) -> None:
     del version
+    if operator is not None:
+        ctx.obj = replace(ctx.obj, operator=operator)
 
 
 def _make(name: str) -> Any:

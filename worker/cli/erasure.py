@@ -1,6 +1,5 @@
 """``compliance erasure``: ask for erasures, follow them, and hold them back."""
 
-import getpass
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -117,7 +116,9 @@ def hold(
         end = until.replace(hour=23, minute=59, second=59, tzinfo=UTC) if until else None
         now = services.clock.now()
         log = services.log.caused_by(BY_HAND)
-        Holds(services.databases).place(person, case, until=end, now=now, actor=_operator(), log=log)
+        Holds(services.databases).place(
+            person, case, until=end, now=now, actor=runtime(ctx).actor(services.settings), log=log
+        )
     sys.stdout.write(f"held: case {case}\n")
 
 
@@ -128,9 +129,7 @@ def release(ctx: typer.Context, subject_id: SubjectArgument, case: CaseOption, e
         person = parse_subject_id(subject_id, services.data_map)
         log = services.log.caused_by(BY_HAND)
         also, now = other_names(services, person), services.clock.now()
-        Holds(services.databases).release(person, case, now=now, actor=_operator(), log=log, also=also)
+        Holds(services.databases).release(
+            person, case, now=now, actor=runtime(ctx).actor(services.settings), log=log, also=also
+        )
     sys.stdout.write(f"released: case {case}\n")
-
-
-def _operator() -> str:
-    return f"cli:{getpass.getuser()}"

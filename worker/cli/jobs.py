@@ -23,7 +23,6 @@ app = typer.Typer(
     epilog="Example: compliance jobs list --state parked",
 )
 
-ACTOR = "cli"
 IdArgument = Annotated[str, typer.Argument(help="The request id.")]
 
 
@@ -74,7 +73,7 @@ def show(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None, json
 def retry(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None, json: JsonOption = False) -> None:
     """Queue a parked job again; it goes on from its checkpoint."""
     with runtime(ctx).services(profile=env) as services:
-        desk.retry(_get(services, request_id), services, actor=ACTOR)
+        desk.retry(_get(services, request_id), services, actor=runtime(ctx).actor(services.settings))
         _say("queued again", _get(services, request_id), as_json=json)
 
 
@@ -109,7 +108,7 @@ def stats(
 
 def _ask(ctx: typer.Context, request_id: str, what: Ask, env: str | None, *, as_json: bool) -> None:
     with runtime(ctx).services(profile=env) as services:
-        at_once = desk.ask(_get(services, request_id), what, services, actor=ACTOR)
+        at_once = desk.ask(_get(services, request_id), what, services, actor=runtime(ctx).actor(services.settings))
         said = what.leads_to.value if at_once else f"asked to {what.value} at its next batch"
         _say(said, _get(services, request_id), as_json=as_json)
 

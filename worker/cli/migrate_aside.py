@@ -23,7 +23,14 @@ def approve(
     """Open a gate for the migration that waits at it, this once."""
     with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
         log = AuditLog(services.databases, Cause(channel="cli"))
-        gate.approve(services.databases, log, name=name, reason=reason, by="cli", clock=services.clock)
+        gate.approve(
+            services.databases,
+            log,
+            name=name,
+            reason=reason,
+            by=runtime(ctx).actor(services.settings),
+            clock=services.clock,
+        )
     sys.stdout.write(f"approved: {name}; run `compliance migrate up` again\n")
 
 

@@ -29,7 +29,7 @@ def open_runner(ctx: typer.Context, profile: str | None) -> Iterator[Runner]:
         yield build_runner(
             services.settings,
             services.databases,
-            actor="cli",
+            actor=runtime(ctx).actor(services.settings),
             report=_report,
             follow=follow,
             pseudonyms=services.pseudonyms,

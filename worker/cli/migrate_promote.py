@@ -28,7 +28,12 @@ def attest(ctx: typer.Context, out: OutOption = None, env: EnvOption = None) -> 
         if not isinstance(writer, Writer):
             raise ConfigurationError("this process has no key to sign a record with: set COMPLIANCE_WRITER_KEY")
         made, note = promotion.attest(
-            runner.databases, runner.verify(), key=writer.key, environment=environment, by="cli", clock=runner.clock
+            runner.databases,
+            runner.verify(),
+            key=writer.key,
+            environment=environment,
+            by=runner.actor,
+            clock=runner.clock,
         )
     write_output(note, out)
     unverified = [script.name for script in made.scripts if script.problems]
@@ -43,7 +48,7 @@ def promote(ctx: typer.Context, file: FileArgument, env: EnvOption = None, json:
     note = read_file(file)
     with open_runner(ctx, env) as runner:
         log = AuditLog(runner.databases, Cause(channel="cli"))
-        found = promotion.promote(runner.databases, log, note, gate=runner.gate, by="cli", clock=runner.clock)
+        found = promotion.promote(runner.databases, log, note, gate=runner.gate, by=runner.actor, clock=runner.clock)
     if json:
         show_json({"promoted": found.new, "known": found.known, "refused": found.refused})
     else:

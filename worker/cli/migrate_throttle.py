@@ -35,7 +35,8 @@ def throttle(
     with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
         if changes:
             log = AuditLog(services.databases, Cause(channel="cli"))
-            found = change_control(services.databases, log, changes, by="cli", clock=services.clock)
+            by = runtime(ctx).actor(services.settings)
+            found = change_control(services.databases, log, changes, by=by, clock=services.clock)
         else:
             found = read_control(services.databases)
     if json:

@@ -72,7 +72,9 @@ def _perform(
 ) -> list[str]:
     lines: list[str] = []
     with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:
-        runner = build_runner(services.settings, services.databases, actor="cli", report=lines.append)
+        runner = build_runner(
+            services.settings, services.databases, actor=runtime(ctx).actor(services.settings), report=lines.append
+        )
         runner.perform(f"partition.{collection}", change, dry_run=dry_run)
     return lines
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compliance.jobs.job import Job
+from compliance.operators import name_operator
 from compliance.roles import Role
 from compliance.settings import Settings
 from worker.addresses import Addresses
@@ -34,11 +35,21 @@ class Runtime:
     Attributes:
         load: Returns the settings, read over those of a profile where one is named.
         doorbell: Returns what rings for a job that is in the ledger.
+        operator: Who gives the command, as ``--as`` says.
     """
 
     load: Callable[[str | None], Settings]
     doorbell: Callable[[Addresses], Publish]
     environ: Mapping[str, str]
+    operator: str = ""
+
+    def actor(self, settings: Settings) -> str:
+        """Return who gives the command, for the audit log: as ``--as`` says, else the settings, else the login.
+
+        Raises:
+            InvalidPayload: When that could be more than a login.
+        """
+        return name_operator(self.operator or settings.operator)
 
     def addresses(self, profile: str | None = None) -> Addresses:
         """Return where the servers are."""
