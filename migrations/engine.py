@@ -156,7 +156,7 @@ class Engine:
                 _change(plan.direction, revision, ctx)
             settles = None if is_up else Because.REVERTED
             self._record(run, revision, end, checkpoint={}, settles=settles, passage=passage)
-            if end is Mark.REVERTED and revision.is_online:
+            if end == Mark.REVERTED and revision.is_online:
                 own.forget(self.databases, revision.name)
         return plan.revisions
 

@@ -94,6 +94,7 @@ def test_rollback_keeps_what_both_applications_wrote(empty: Deployment, tmp_path
 
     assert applications.lost("name") == []
     assert all("first" not in one and "last" not in one for one in people(deployment))
+    assert deployment.admin.compliance["migration_writes"].count_documents({}) == 0
     (info,) = deployment.admin.app.list_collections(filter={"name": PEOPLE})
     assert (info["options"]["validator"], info["options"]["validationLevel"]) == (schema, "moderate")
     assert deployment.admin.compliance["declared_schema"].count_documents({"collection": PEOPLE}) == 0
