@@ -71,10 +71,11 @@ class Deployment:
         other._open = {}
         return other
 
-    def runner(self, **changes: Any) -> Runner:
+    def runner(self, databases: Databases | None = None, **changes: Any) -> Runner:
         lines: list[str] = []
-        databases = connect(self.addresses, Role.MIGRATOR, app_name="test")
-        self.cleanup.callback(databases.client.close)
+        if databases is None:
+            databases = connect(self.addresses, Role.MIGRATOR, app_name="test")
+            self.cleanup.callback(databases.client.close)
         runner = build_runner(self.settings, databases, actor="test", report=lines.append)
         return replace(runner, **changes)
 

@@ -15,6 +15,7 @@ from migrated import ROOT, write_scripts
 from pymongo.errors import PyMongoError
 
 from compliance.clock import SystemClock
+from compliance.roles import Role
 from migrations.online.feed import present_moment
 from migrations.online.follow import Follower, open_changes
 from migrations.online.state import wait_until_followed
@@ -86,12 +87,15 @@ class Applications:
         count = 0
         while not ended.wait(pause):
             id_, count = chosen.choice(self.ids), count + 1
-            first, last = f"{version}{number}", f"w{count}"
+            # Never what a document holds already: a write that changes nothing leaves nothing in the oplog to go by.
+            first, last = f"{version}{number}", f"w{self.seed}x{count}"
             update = {"name": f"{first} {last}"} if version == "old" else {"first": first, "last": last}
-            with self.guard[id_], suppress(PyMongoError):
-                people.update_one({"_id": id_}, {"$set": update, "$inc": {"other": 1}})
-                self.last[id_] = (first, last)
-                self.written[version] += 1
+            with self.guard[id_]:
+                self.last.pop(id_, None)  # of a write that is not acknowledged nobody knows whether it is there
+                with suppress(PyMongoError):
+                    people.update_one({"_id": id_}, {"$set": update, "$inc": {"other": 1}})
+                    self.last[id_] = (first, last)
+                    self.written[version] += 1
 
     def lost(self, *fields: str) -> list[Any]:
         """The documents that do not hold the last write that was acknowledged, in these fields."""
@@ -104,7 +108,7 @@ class Applications:
 
 def follower(deployment: Deployment, **changes: Any) -> Follower:
     """What keeps the change in step, in the thread that calls ``run``."""
-    runner = deployment.runner()
+    runner = deployment.runner(databases=deployment.services(Role.MIGRATOR).databases)
     (change,) = open_changes(runner.databases)
     return Follower(
         **{

@@ -2,11 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,14 +10,14 @@ import pytest
 from deployment import Deployment
 from every import sampled
 from faults import Died, mortal
-from shaped import NAME, PEOPLE, Applications, agree, follower, shaped, wait_until_in_step
+from followed import assert_in_step, die, process, sleep_past_the_lease, works
+from shaped import NAME, PEOPLE, Applications, follower, shaped
 from waiting import wait_until
 
 from migrations.online.follow import following
 from migrations.online.state import standing_of
 
 pytestmark = pytest.mark.timeout(300)
-LEASE = {"_id": f"reconcile {NAME}"}
 
 
 @pytest.fixture
@@ -33,79 +29,19 @@ def dual(empty: Deployment, tmp_path: Path) -> Deployment:
     return deployment
 
 
-def assert_in_step(deployment: Deployment, applications: Applications) -> None:
-    """Let a successor finish, and look."""
-    with following(follower(deployment)):
-        wait_until_in_step(deployment)
-
-    assert applications.lost("name", "first", "last") == []
-    assert all(agree(one) for one in deployment.admin.app[PEOPLE].find())
-
-
-def die(deployment: Deployment, at: int, *, committed: bool) -> bool:
-    """Die at a transaction, as if by SIGKILL: the lease stays."""
-    dying = follower(deployment)
-    dying.databases = mortal(dying.databases, at=at, committed=committed)
-    died: list[bool] = []
-
-    def run() -> None:
-        with suppress(Died):
-            dying.run()
-            return
-        died.append(True)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    held = {"state": "running", "lease": {"owner": "dead:1", "until": {"$add": ["$$NOW", 300]}}}
-    deployment.admin.compliance["migration_lease"].update_one(LEASE, [{"$set": held}])
-    return bool(died)
-
-
-@pytest.mark.parametrize("committed", [False, True])
-def test_who_dies_at_any_transaction_loses_no_write(dual: Deployment, committed: bool) -> None:  # noqa: FBT001
-    for at in (1, 2, 4):
-        applications = Applications(dual, list(range(12)), seed=at)
+@pytest.mark.parametrize("at", sampled(range(1, 13), each=4))
+def test_who_dies_at_any_transaction_loses_no_write(dual: Deployment, at: int) -> None:
+    for committed in (False, True):
+        applications = Applications(dual, list(range(12)), seed=2 * at + committed)
         with applications.writing("old", "new", pause=0.01):
-            assert die(dual, at, committed=committed), at
+            assert die(dual, at, committed=committed), committed
         assert_in_step(dual, applications)
-
-
-@contextmanager
-def process(deployment: Deployment, home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``compliance reconciler`` for the block."""
-    environ = {
-        "PATH": os.defpath,
-        **deployment.environ(home),
-        "COMPLIANCE_MIGRATIONS": str(deployment.settings.migrations),
-        "COMPLIANCE_LEASE_SECONDS": "1",
-    }
-    started = subprocess.Popen([sys.executable, "-m", "worker", "reconciler"], env=environ, stderr=subprocess.PIPE)
-    try:
-        wait_until(lambda: works(deployment, started.pid), timeout=60, what="the process keeps them in step")
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
-
-
-def works(deployment: Deployment, pid: int) -> bool:
-    owner = standing_of(deployment.admin, NAME).owner
-    return owner is not None and owner.endswith(f":{pid}")
 
 
 def test_a_process_that_sleeps_past_its_lease_or_is_killed_loses_no_write(dual: Deployment, tmp_path: Path) -> None:
     applications = Applications(dual, list(range(12)))
-    with applications.writing("old", "new"), process(dual, tmp_path) as first:
-        wait_until(lambda: min(applications.written.values()) > 20, timeout=30, what="both write")
-        first.send_signal(signal.SIGSTOP)
-        with following(follower(dual)):
-            wait_until(lambda: works(dual, os.getpid()), timeout=30, what="a successor takes over")
-            first.send_signal(signal.SIGCONT)
-            written = min(applications.written.values())
-            wait_until(lambda: min(applications.written.values()) > written + 20, timeout=30, what="both write on")
-        wait_until(lambda: works(dual, first.pid), timeout=30, what="the first one is back")
-        first.kill()
+    with applications.writing("old", "new"):
+        sleep_past_the_lease(dual, tmp_path, applications)
     assert_in_step(dual, applications)
 
 
