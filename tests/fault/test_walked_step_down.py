@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from disturbed import BEFORE, WITHIN, Disturbance, DisturbedDatabases
 from every import sampled
 from migrated import names, write_scripts
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from shaped import NAME, PEOPLE, Applications, agree, follower, shaped, wait_until_in_step
 from waiting import wait_until
 
+from migrations.online.follow import following
 from worker.embedded import open_stack
 
 pytestmark = pytest.mark.timeout(300)
@@ -67,11 +70,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def three(stack: Stack, tmp_path: Path) -> Iterator[Deployment]:
+def bare(stack: Stack) -> Iterator[Deployment]:
     with ExitStack() as cleanup:
-        deployment = provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
-        deployment.admin.app["things"].insert_many([{"_id": n, "n": 0, "other": 0} for n in range(DOCUMENTS)])
-        yield deployment.with_settings(migrations=write_scripts(tmp_path / "scripts", SCRIPTS), batch_docs=4)
+        yield provision_database(stack, f"t_{uuid.uuid4().hex[:12]}", cleanup)
+
+
+@pytest.fixture
+def three(bare: Deployment, tmp_path: Path) -> Deployment:
+    bare.admin.app["things"].insert_many([{"_id": n, "n": 0, "other": 0} for n in range(DOCUMENTS)])
+    return bare.with_settings(migrations=write_scripts(tmp_path / "scripts", SCRIPTS), batch_docs=4)
+
+
+@pytest.fixture
+def dual(bare: Deployment, tmp_path: Path) -> Deployment:
+    """An online change that is open."""
+    deployment = shaped(bare, tmp_path, people=12, lease=timedelta(seconds=3))
+    deployment.runner().up()
+    return deployment
 
 
 @contextmanager
@@ -146,3 +161,60 @@ def test_a_step_without_batches_whose_primary_steps_down_finishes_by_itself(thre
     assert disturbance.is_over, lines
     assert names(done)[-2:] == ["v001_data_count", "v002_post_look"]
     assert_done_once(three, acknowledged)
+
+
+@pytest.mark.parametrize("moment", [BEFORE, WITHIN])
+@pytest.mark.parametrize("at", sampled(range(2, 10), each=8))
+def test_shapes_are_kept_in_step_over_a_primary_that_steps_down(dual: Deployment, at: int, moment: str) -> None:
+    keeping, disturbance = follower(dual), Disturbance(dual)
+    keeping.databases = DisturbedDatabases(keeping.databases, disturbance, at=at, moment=moment)
+    applications = Applications(dual, list(range(12)), seed=at)
+
+    with following(keeping):
+        with applications.writing("old", "new", "old", "new"):
+            wait_until(lambda: disturbance.is_over, timeout=60, what="the primary steps down")
+            written = min(applications.written.values())
+            wait_until(lambda: min(applications.written.values()) > written + 20, timeout=60, what="both write on")
+        wait_until(lambda: has_primary(dual), timeout=60, what="a primary is elected")
+        wait_until_in_step(dual)
+
+    assert len(applications.last) == 12
+    assert applications.lost("name", "first", "last") == []
+    assert all(agree(one) for one in dual.admin.app[PEOPLE].find())
+
+
+@pytest.mark.parametrize("moment", [BEFORE, WITHIN])
+@pytest.mark.parametrize("at", sampled(range(1, 7), each=6))
+@pytest.mark.parametrize("way", ["complete", "rollback"])
+def test_an_online_command_whose_primary_steps_down_finishes_by_itself(
+    dual: Deployment, way: str, at: int, moment: str
+) -> None:
+    lines: list[str] = []
+    runner, disturbance = dual.runner(report=lines.append), Disturbance(dual)
+    runner = replace(runner, databases=DisturbedDatabases(runner.databases, disturbance, at=at, moment=moment))
+    applications = Applications(dual, list(range(12)), seed=at)
+
+    with applications.writing("new" if way == "complete" else "old", pause=0.01):
+        wait_until(lambda: sum(applications.written.values()) > 20, timeout=60, what="it is written")
+        runner.complete(NAME) if way == "complete" else runner.rollback(NAME)
+    wait_until(lambda: has_primary(dual), timeout=60, what="a primary is elected")
+
+    assert disturbance.is_over, lines
+    assert applications.lost(*(("first", "last") if way == "complete" else ("name",))) == []
+    gone = {"name"} if way == "complete" else {"first", "last"}
+    assert all(gone.isdisjoint(one) for one in dual.admin.app[PEOPLE].find())
+    assert dual.admin.compliance["migration_writes"].count_documents({}) == 0
+
+
+def test_what_a_person_accepts_is_recorded_once_where_the_primary_steps_down(three: Deployment, tmp_path: Path) -> None:
+    three.runner(most_docs=4).up()
+    text = SCRIPTS["v001_data_count.py"].replace("Nothing", "Nothing at all").replace("up(ctx):", "up(ctx, _=1):")
+    write_scripts(tmp_path / "scripts", {"v001_data_count.py": text})
+    runner, disturbance = three.runner(), Disturbance(three)
+    databases = DisturbedDatabases(runner.databases, disturbance, at=1, moment=WITHIN)
+
+    accepted = replace(runner, databases=databases).accept("v001_data_count", reason="only words were changed")
+    wait_until(lambda: has_primary(three), timeout=60, what="a primary is elected")
+
+    assert (accepted, disturbance.is_over) == ("edited", True)
+    assert len(three.entries(action="migration.repaired")) == 1
