@@ -40,7 +40,7 @@ _OURS = {
     "migration.throttled": "a person changed how fast migrations may go",
     "migration.allowed_late": "a person let a script run after one that depends on it",
     "migration.rehearsed": "pending scripts were tried on a copy of the database, which was dropped; with the result",
-    "migration.lint_allowed": "the comments of a script that begins allow what rules forbid; with codes and counts",
+    "migration.lint_allowed": "comments of a script that begins allow what rules forbid; with codes and reasons",
     "migration.attested": "a record was made of what is applied and verified here, for another environment to believe",
     "migration.promoted": "a record of staging lets a script run here",
     "migration.emergency": "a person lets a script run here that no record of staging allows, with the reason",
