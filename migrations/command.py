@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError, WriteConcernError, WriteError
 
 from compliance.mongo import CODEC, DUPLICATE_KEY, Db, Document, Session
@@ -77,11 +78,14 @@ def update_each(collection: str, updates: Iterable[tuple[Any, Document]]) -> lis
 
 
 def insert_each(
-    collection: str, documents: Iterable[Document], *, bypass: bool = False, database: str = ""
+    collection: str, documents: Iterable[Mapping[str, Any]], *, bypass: bool = False, database: str = ""
 ) -> list[Command]:
-    """Return the commands that insert *documents*, in a transaction; the server makes an ``_id`` that is missing."""
+    """Return the commands that insert *documents*, in a transaction; the server makes an ``_id`` that is missing.
+
+    Raw documents are sent byte by byte as they are.
+    """
     bypassing = {"bypassDocumentValidation": True} if bypass else {}
-    parts = _parts(map(dict, documents))
+    parts = _parts(one if isinstance(one, RawBSONDocument) else dict(one) for one in documents)
     return [replace(_write("insert", collection, **bypassing, documents=part), database=database) for part in parts]
 
 
@@ -90,9 +94,9 @@ def delete_many(collection: str, where: Document) -> Command:
     return _write("delete", collection, deletes=[{"q": where, "limit": 0}])
 
 
-def _parts(documents: Iterable[Document]) -> list[list[Document]]:
+def _parts(documents: Iterable[Any]) -> list[list[Any]]:
     """Return *documents* in as few parts as the server takes in one message each."""
-    parts: list[list[Document]] = []
+    parts: list[list[Any]] = []
     size = 0
     for document in documents:
         length = len(bson.encode(document, codec_options=CODEC))

@@ -36,6 +36,8 @@ class Overlay:
 
     def apply(self, command: Command) -> None:
         """Take *command* for carried out."""
+        if command.name == "renameCollection":
+            self._rename(command.body)
         if command.database:
             return
         change = {
@@ -47,12 +49,30 @@ class Overlay:
         }.get(command.name, self._write)
         change(command.collection, command.body)
 
+    def know(self, collection: str, options: Document, indexes: Mapping[str, Document]) -> None:
+        """Take *collection*, which is there, for what a rename is to find."""
+        self.made[collection], self.indexes[collection] = options, dict(indexes)
+
     def _write(self, collection: str, _: Mapping[str, Any]) -> None:
         self.written.add(collection)
 
     def _create(self, collection: str, body: Mapping[str, Any]) -> None:
         self.made[collection] = {key: body[key] for key in body if key not in ("create", "writeConcern")}
         self.indexes[collection] = {} if "viewOn" in body else {"_id_": ID_SPEC}
+
+    def _rename(self, body: Mapping[str, Any]) -> None:
+        """Take a collection that would be created for another one, whose place it takes."""
+        source, target = (str(body[name]).partition(".")[2] for name in ("renameCollection", "to"))
+        self.made[target] = {**self.made.pop(source, {}), **self.options.pop(source, {})}
+        self.indexes[target] = self.indexes.pop(source, {})
+        self.options.pop(target, None)
+        changes = {name: self.changes.pop((at, name)) for at, name in list(self.changes) if at == source}
+        for at, name in [key for key in self.changes if key[0] == target]:
+            del self.changes[(at, name)]
+        self.changes |= {(target, name): change for name, change in changes.items()}
+        self.gone.add(source)
+        self.written -= {source}
+        self.written.add(target)
 
     def _drop(self, collection: str, _: Mapping[str, Any]) -> None:
         self.made.pop(collection, None)

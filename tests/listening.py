@@ -12,7 +12,9 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from compliance.mongo import Databases
 from compliance.roles import Role
 
-CHANGING = frozenset({"create", "collMod", "createIndexes", "drop", "dropIndexes", "insert", "update", "delete"})
+CHANGING = frozenset(
+    {"create", "collMod", "createIndexes", "drop", "dropIndexes", "renameCollection", "insert", "update", "delete"}
+)
 OF_THE_DRIVER = frozenset(
     {"lsid", "txnNumber", "startTransaction", "autocommit", "readConcern", "$clusterTime", "$db", "$readPreference"}
 )

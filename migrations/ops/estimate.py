@@ -78,11 +78,16 @@ def estimate_walk(
 
 def estimate_move(ctx: "Hands", collection: str, where: Document, *, batch_docs: int) -> Estimate:
     """Return what it costs to move documents: each is written whole, and removed."""
+    moved = copy_bytes(ctx, collection) + update_bytes(ctx, collection, {})
+    return estimate_walk(ctx, collection, where, batch_docs=batch_docs, document_bytes=moved)
+
+
+def copy_bytes(ctx: "Hands", collection: str) -> int:
+    """Return how much of the oplog it takes to insert a document as those of *collection* are."""
     with driver_errors():
         stats = ctx.databases.app.command("collStats", collection, codec_options=CODEC)
-    removed = update_bytes(ctx, collection, {})
-    moved = round(stats.get("avgObjSize", 0)) + 2 * removed
-    return estimate_walk(ctx, collection, where, batch_docs=batch_docs, document_bytes=moved)
+    size: float = stats.get("avgObjSize", 0)
+    return round(size) + update_bytes(ctx, collection, {})
 
 
 def estimate_look(ctx: "Hands", collection: str, where: Document) -> Estimate:

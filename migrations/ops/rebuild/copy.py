@@ -12,6 +12,7 @@ from pymongo.collection import Collection
 from compliance.errors import StepFailed
 from compliance.mongo import CODEC, Db, Document, Session, driver_errors
 from compliance.roles import shadow_of
+from migrations.command import Command, insert_each
 from migrations.ops.keyset import BY_ID, between, next_place
 from migrations.ops.pre_images import EXACT
 from migrations.ops.reason import reason_of
@@ -49,17 +50,11 @@ class Copier:
         """Its copy."""
         return self.database[shadow_of(self.collection)]
 
-    def copy(self, batch: Document, session: Session) -> int:
-        """Copy the documents of a filter, which are not there yet; return how many were looked at."""
-        read = 0
-        made: list[Any] = []
-        for old, new in self._made(batch, session):
-            read += 1
-            if new is not None:
-                made.append(_stored(_same_id(old, new)))
-        if made:
-            self.shadow.insert_many(made, session=session)
-        return read
+    def made(self, batch: Document, session: Session | None) -> tuple[int, list[Command]]:
+        """Return how many documents of a filter there are, and what inserts their copies, which are not there yet."""
+        found = list(self._made(batch, session))
+        made = [_stored(_same_id(old, new)) for old, new in found if new is not None]
+        return len(found), insert_each(shadow_of(self.collection), made)
 
     def copy_again(self, ids: Sequence[Any], session: Session) -> None:
         """Make the copies of *ids* what they should be now."""
@@ -82,7 +77,7 @@ class Copier:
             found[_key(raw["_id"])] = (raw["_id"], bytes(raw.raw))
         return [(wanted.get(key) or found[key])[0] for key in {*wanted, *found} if wanted.get(key) != found.get(key)]
 
-    def _made(self, where: Document, session: Session) -> Iterator[tuple[Document, Any]]:
+    def _made(self, where: Document, session: Session | None) -> Iterator[tuple[Document, Any]]:
         """Yield old documents with the new ones; of a pipeline the old ones have their ``_id`` only."""
         if self.function is not None:
             for old in self.source.with_options(codec_options=EXACT).find(where, hint=BY_ID, session=session):

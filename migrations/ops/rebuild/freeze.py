@@ -14,7 +14,7 @@ from pymongo.errors import ExecutionTimeout
 from compliance.errors import StoreUnavailable
 from compliance.mongo import Databases, Document, Session, driver_errors
 from compliance.roles import CONTROL, shadow_of
-from migrations.command import MAJORITY
+from migrations.command import Command, alteration, send
 from migrations.ops.observed import options_of
 from migrations.ops.rebuild.changes import follow, now_of
 from migrations.ops.rebuild.shadow import find_by_uuid, record, rename, uuid_of
@@ -51,23 +51,21 @@ def freeze(ctx: "Hands", step: Step, collection: str, *, place: Mapping[str, Any
         )
 
     ctx.commit(step, {"op": "freeze", "collection": collection}, effect, place=lambda: place)
-    limit = round(ctx.patience.budget.total_seconds() * 1000)
     ctx.check()
     with driver_errors():
         try:
-            answer = ctx.databases.app.command(
-                "collMod",
-                collection,
-                validator=NOTHING,
-                validationLevel=STRICT,
-                validationAction="error",
-                maxTimeMS=limit,
-                writeConcern=MAJORITY,
-            )
+            answer = send(ctx, refusing(ctx, collection))
         except ExecutionTimeout:
             raise FreezeTooLong from None
     moment: Timestamp = answer["operationTime"]
     return moment
+
+
+def refusing(ctx: "Hands", collection: str) -> Command:
+    """Return the command that lets *collection* refuse writes."""
+    limit = round(ctx.patience.budget.total_seconds() * 1000)
+    rules: Document = {"validator": NOTHING, "validationLevel": STRICT, "validationAction": "error"}
+    return alteration("collMod", collection, **rules, maxTimeMS=limit)
 
 
 def is_frozen(databases: Databases) -> bool:

@@ -22,12 +22,14 @@ from compliance.errors import GateClosed, LeaseLost, MigrationError, StepFailed,
 from compliance.health.declared import DECLARED, collection_document
 from compliance.mongo import Document, Session, driver_errors
 from compliance.roles import shadow_of
-from migrations.command import MAJORITY
-from migrations.ops.batches import Changed, Walk, Work
+from migrations.command import Command, alteration, send
+from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.ddl import alter
+from migrations.ops.estimate import copy_bytes
+from migrations.ops.observed import indexes_of, options_of
 from migrations.ops.rebuild.changes import Stream, follow, now_of
 from migrations.ops.rebuild.copy import PER_DOCUMENT, Copier, Make, compare
-from migrations.ops.rebuild.freeze import FreezeTooLong, freeze, recover, settle
+from migrations.ops.rebuild.freeze import FreezeTooLong, freeze, recover, refusing, settle
 from migrations.ops.rebuild.shadow import (
     NAMESPACE_NOT_FOUND,
     VALIDATION,
@@ -39,10 +41,12 @@ from migrations.ops.rebuild.shadow import (
     record,
     refuse,
     rename,
+    renaming,
     unique_indexes,
     uuid_of,
 )
 from migrations.ops.validator import STRICT
+from migrations.sketch import masked_insert
 from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
@@ -86,10 +90,10 @@ def rebuild(ctx: "Hands", wanted: Wanted, *, freeze_seconds: float) -> None:
         ctx.report(
             f"rebuild {name}: copy about {documents} documents, then refuse writes for up to {freeze_seconds:g} s"
         )
-        if ctx.is_dry_run:
-            ctx.sketch.step.opaque = "a copy takes the place of the collection; what is sent depends on who writes"
-            return
         going = _Rebuilding(ctx=ctx, step=step, wanted=wanted, budget=timedelta(seconds=freeze_seconds))
+        if ctx.is_dry_run:
+            going.sketch(options)
+            return
         going.go(options)
         step = replace(step, place=going.place)
     _finish(ctx, step, wanted)
@@ -181,7 +185,10 @@ class _Rebuilding:
             alter(self.ctx, "drop", old, allowed=(NAMESPACE_NOT_FOUND,))
         source = uuid_of(database, self.name)
         self._say("begin", revision=self.ctx.revision, source=source, shadow=None, is_over=False)
-        shadow = create(self.ctx, self.name, self._options(options))
+        create(self.ctx, self.name, self._options(options))
+        shadow = uuid_of(database, shadow_of(self.name))
+        if shadow is None:
+            raise StepFailed(f"collection {shadow_of(self.name)} is gone; somebody dropped it")
         with driver_errors():
             documents = database[self.name].estimated_document_count()
         begin = {"phase": "copy", "collection": self.name, "shadow": shadow, "of": documents}
@@ -198,14 +205,48 @@ class _Rebuilding:
         kept = {name: value for name, value in options.items() if schema is None or name not in VALIDATION}
         return {**kept, **rules, **self.wanted.options}
 
-    def _copy(self) -> None:
-        def change(batch: Document, session: Session) -> Changed:
-            return Changed(documents=self.copier.copy(batch, session))
+    def _walk(self) -> Walk:
+        """Return the walk that makes the copy, on from the place."""
 
-        work = Work(op="rebuild", collection=self.name, where={}, change=change, error_budget=0)
-        going = Walk(ctx=self.ctx, step=replace(self.step, place=self.place), work=work)
+        def change(batch: Document, session: Session) -> Changed:
+            read, commands = self.copier.made(batch, session)
+            for command in commands:
+                send(self.ctx, command, session=session)
+            return Changed(documents=read)
+
+        work = Work(
+            op="rebuild", collection=self.name, where={}, change=change, error_budget=0, sketch=self._sketch_batch
+        )
+        return Walk(ctx=self.ctx, step=replace(self.step, place=self.place), work=work)
+
+    def _copy(self) -> None:
+        going = self._walk()
         going.go()
         self.place = {**going.place, "phase": "follow"}
+
+    def sketch(self, options: Mapping[str, Any]) -> None:
+        """Record what makes the copy and exchanges the two, from the place on; what writers change is not known."""
+        shadow = shadow_of(self.name)
+        if "phase" not in self.place:
+            create(self.ctx, self.name, self._options(options))
+        else:
+            present = {name: found.spec for name, found in indexes_of(self.ctx, shadow).items()}
+            self.ctx.sketch.overlay.know(shadow, options_of(self.ctx, shadow) or {}, present)
+        if self.place.get("phase", "copy") == "copy":
+            self._walk().go()
+        self.ctx.sketch.add(refusing(self.ctx, self.name))
+        self._make_unique()
+        exchanged = f"{shadow}_<fence>"
+        for command in (renaming(self.ctx, shadow, exchanged), self._exchanging(exchanged, self.budget)):
+            self.ctx.sketch.add(command.masked(command.body))
+        self.ctx.sketch.lock(f"{self.name}: writes are refused for up to {self.budget.total_seconds():g} s")
+        self.ctx.report("what is written meanwhile is copied again, and every document is compared with its copy")
+
+    def _sketch_batch(self, batch: Document, *, hiding: Hiding) -> int | None:
+        for command in self.copier.made(batch, None)[1]:
+            ids = tuple(document["_id"] for document in command.body["documents"])
+            self.ctx.sketch.add(masked_insert(command), hiding=(*hiding, *ids))
+        return copy_bytes(self.ctx, self.name)
 
     def _try(self) -> bool:
         """Follow, compare, and exchange, unless that is done; False where it took longer than it may."""
@@ -302,24 +343,21 @@ class _Rebuilding:
         self.ctx.commit(self.step, details, effect, place=lambda: self.place)
 
     def _rename(self, exchanged: str) -> None:
-        databases = self.ctx.databases
-        left = max(1, round(self._left().total_seconds() * 1000))
         with driver_errors():
             try:
-                databases.client.admin.command(
-                    "renameCollection",
-                    f"{databases.app.name}.{exchanged}",
-                    to=f"{databases.app.name}.{self.name}",
-                    dropTarget=True,
-                    maxTimeMS=left,
-                    writeConcern=MAJORITY,
-                )
+                send(self.ctx, self._exchanging(exchanged, self._left()))
             except ExecutionTimeout:
                 raise FreezeTooLong from None
 
+    def _exchanging(self, exchanged: str, left: timedelta) -> Command:
+        app = self.ctx.databases.app.name
+        limit = max(1, round(left.total_seconds() * 1000))
+        to = {"to": f"{app}.{self.name}", "dropTarget": True, "maxTimeMS": limit}
+        return alteration("renameCollection", f"{app}.{exchanged}", database="admin", **to)
+
     def _make_unique(self) -> None:
         """Make plain indexes of the copy unique where those of the collection are; nobody writes now."""
-        for index in unique_indexes(self.ctx.databases.app, self.name):
+        for index in unique_indexes(self.ctx, self.name):
             for change in ({"prepareUnique": True}, {"unique": True}):
                 done = alter(
                     self.ctx, "collMod", shadow_of(self.name), index={"name": index, **change}, allowed=DUPLICATES

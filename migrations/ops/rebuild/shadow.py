@@ -17,9 +17,9 @@ from bson import Binary
 from compliance.errors import StepFailed
 from compliance.mongo import Db, Document, Session, driver_errors
 from compliance.roles import CONTROL, REBUILD, shadow_of
-from migrations.command import MAJORITY
+from migrations.command import MAJORITY, Command, alteration, carry_out
 from migrations.ops.ddl import alter
-from migrations.ops.observed import options_of
+from migrations.ops.observed import indexes_of, options_of
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
@@ -100,22 +100,19 @@ def record(ctx: "Hands", collection: str, changes: Mapping[str, Any], *, session
     )
 
 
-def create(ctx: "Hands", collection: str, options: Mapping[str, Any]) -> Binary:
-    """Create the empty copy of *collection* with *options* and its indexes; return its UUID.
+def create(ctx: "Hands", collection: str, options: Mapping[str, Any]) -> None:
+    """Create the empty copy of *collection* with *options* and its indexes; a dry run records it.
 
     Unique indexes are plain ones until nobody writes: the copy of one document may be older than that of another.
     """
-    database, name = ctx.databases.app, shadow_of(collection)
+    name = shadow_of(collection)
     alter(ctx, "drop", name, allowed=(NAMESPACE_NOT_FOUND,))
     with driver_errors():
-        database.create_collection(name, **dict(options))
-        specs = [{key: spec[key] for key in spec if key not in UNSAID} for spec in _indexes(database, collection)]
+        carry_out(ctx, alteration("create", name, **options))
+        present = {index: found.spec for index, found in indexes_of(ctx, collection).items() if index != "_id_"}
+        specs = [{key: spec[key] for key in spec if key not in UNSAID} for spec in present.values()]
         if specs:
-            database.command("createIndexes", name, indexes=specs, writeConcern=MAJORITY)
-    uuid = uuid_of(database, name)
-    if uuid is None:
-        raise StepFailed(f"collection {name} is gone; somebody dropped it")
-    return uuid
+            carry_out(ctx, alteration("createIndexes", name, indexes=specs))
 
 
 def make_plain(ctx: "Hands", collection: str) -> None:
@@ -129,10 +126,18 @@ def make_plain(ctx: "Hands", collection: str) -> None:
             database.command("createIndexes", name, indexes=[plain], writeConcern=MAJORITY)
 
 
-def unique_indexes(database: Db, collection: str) -> list[str]:
+def unique_indexes(ctx: "Hands", collection: str) -> list[str]:
     """Return the names of the unique indexes of *collection*."""
-    with driver_errors():
-        return [str(spec["name"]) for spec in _indexes(database, collection) if spec.get("unique")]
+    if ctx.is_dry_run:
+        return [name for name, found in indexes_of(ctx, collection).items() if found.spec.get("unique")]
+    with driver_errors():  # writes are refused now, so nothing is looked at but this
+        return [str(spec["name"]) for spec in _indexes(ctx.databases.app, collection) if spec.get("unique")]
+
+
+def renaming(ctx: "Hands", name: str, to: str) -> Command:
+    """Return the command that renames a collection."""
+    full, limit = f"{ctx.databases.app.name}.", round(ctx.patience.budget.total_seconds() * 1000)
+    return alteration("renameCollection", f"{full}{name}", database="admin", to=f"{full}{to}", maxTimeMS=limit)
 
 
 def rename(ctx: "Hands", name: str, to: str) -> None:
