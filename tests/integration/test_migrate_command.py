@@ -102,7 +102,7 @@ def test_a_missing_script_is_listed_until_it_is_accepted(migrate: Command) -> No
 
 
 def test_status_tells_how_far_an_interrupted_step_is(migrate: Command, deployment: Deployment) -> None:
-    place = {"documents": 250, "of": 1000, "seconds": 2.5, "waiting": ["paused by a person"]}
+    place = {"documents": 250, "of": 1000, "seconds": 2.5, "waiting": ["paused by a person"], "unread": ["lag: X"]}
     left = {"script": "up v007_data_x", "step": 2, "digest": "d", "place": place}
     deployment.admin.compliance["migration_lease"].update_one({}, {"$set": {"checkpoint": left}})
 
@@ -114,10 +114,14 @@ def test_status_tells_how_far_an_interrupted_step_is(migrate: Command, deploymen
             "per_second": 100.0,
             "seconds_left": 7.5,
             "waiting": ["paused by a person"],
+            "unread": ["lag: X"],
         }
     ]
     last = migrate("status").splitlines()[-1]
-    assert last == "up v007_data_x, step 2: 250 of 1000 documents, 100 a second, 8 s left"
+    assert (
+        last
+        == "up v007_data_x, step 2: 250 of 1000 documents, 100 a second, 8 s left (the throttle cannot read lag: X)"
+    )
 
 
 def test_verify_names_what_is_not_as_the_migrations_say(migrate: Command, deployment: Deployment) -> None:
