@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from compliance.health.index_spec import Keys, Options
@@ -186,7 +187,8 @@ class Context(Hands):
         wanted = ops.rebuild.Wanted(
             collection=collection, function=function, pipeline=pipeline, schema=schema, options=options or {}
         )
-        ops.rebuild.rebuild(self, wanted, freeze_seconds=freeze_seconds)
+        admit = partial(phases.refuse_open, self, collection)
+        ops.rebuild.rebuild(self, wanted, freeze_seconds=freeze_seconds, admit=admit)
 
     def drop_rebuilt(self, collection: str) -> None:
         """Drop the copy of a ``rebuild`` that did not take the place of its collection."""

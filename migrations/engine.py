@@ -102,10 +102,12 @@ class Engine:
         past = self.history.past()
         return Scripts(folder=self.revisions, past=past, gone=self.history.gone(past, self.revisions))
 
+    def _hold(self) -> AbstractContextManager[Run]:
+        return lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
+
     @contextmanager
     def _lease(self) -> Iterator[Run]:
-        held = lease(self.databases, owner=owner(), clock=self.clock, length=self.lease, should_stop=self.should_stop)
-        with held as run:
+        with self._hold() as run:
             recover(self._hands("recovery", run))  # whoever died may have left writes refused
             yield run
 

@@ -252,6 +252,17 @@ class Hands:
         """
         self._run.check()
 
+    def confirm(self) -> None:
+        """Return if the lease is ours by a commit that compares the fence, and does nothing else.
+
+        For behind, or right before, a command that no transaction holds: ``check`` knows what the heartbeat has heard,
+        and a process that slept has heard nothing.
+
+        Raises:
+            LeaseLost: When somebody else runs migrations now, or this process is stopping.
+        """
+        self._run.commit(lambda _: Outcome())
+
     def sleep(self, duration: timedelta) -> None:
         """Wait, under the lease."""
         self._run.clock.sleep(duration)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from compliance.erasure.frozen import is_frozen
 from compliance.errors import UnknownName
 from compliance.jobs.run import Run
 from compliance.mongo import driver_errors
@@ -14,7 +15,7 @@ from migrations.online import own, phases
 from migrations.online.shape import Shape
 from migrations.ops.aside import Because, count_unsettled
 from migrations.ops.foundation import require_provisioned
-from migrations.ops.rebuild import is_frozen
+from migrations.ops.rebuild import accept_exchange
 from migrations.past import Mark
 from migrations.plan import (
     Direction,
@@ -203,6 +204,17 @@ class Runner(Engine):
 
         persist(attempt, clock=self.clock, report=self.report)
         return fault
+
+    def accept_exchange(self, collection: str, *, reason: str) -> bool:
+        """Let the exchange of a rebuilt *collection* count as settled; False where the oplog could still settle it.
+
+        Raises:
+            LockHeld: When somebody else runs migrations.
+            RejectedError: When the reason says nothing, or no exchange waits for it.
+        """
+        why = require_reason(reason)
+        with self._hold() as run:  # without ``recover``, which this one ends for good
+            return accept_exchange(self._hands("recovery", run), collection, reason=why)
 
     def perform(self, name: str, change: Callable[[Context], None], *, dry_run: bool = False) -> None:
         """Carry out *change* outside of any script: under the lease, as *name* in the audit log, not in the history.

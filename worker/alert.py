@@ -50,3 +50,13 @@ def alert_emergency(migrations: Sequence[str], *, request_id: str) -> None:
     )
     metrics.ALERTS.inc("migration.emergency")
     report_error(error, kind="migration.emergency", request_id=request_id, level="error")
+
+
+def alert_writes_refused(collections: Sequence[str]) -> None:
+    """Tell that a migration which ended left *collections* refusing writes; they are about to be let in."""
+    log.critical("migration.writes_refused", collections=list(collections))
+    error = CheckFailed(
+        f"a migration ended while {', '.join(collections)} refused writes; the reconciler lets them in, as "
+        "`compliance migrate up` does"
+    )
+    report_error(error, kind="migration.writes_refused", request_id="none", level="fatal")

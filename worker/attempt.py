@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from compliance.audit.entry import Detail, Entry
-from compliance.erasure.copies import is_frozen
+from compliance.erasure.frozen import is_frozen
 from compliance.errors import (
     ComplianceError,
     Disposition,

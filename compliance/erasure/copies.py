@@ -41,12 +41,6 @@ def rebuilt(databases: Databases) -> tuple[str, ...]:
         return tuple(str(record["collection"]) for record in found)
 
 
-def is_frozen(databases: Databases) -> bool:
-    """Whether writes to some collection are refused for a moment, because it is being rebuilt."""
-    with driver_errors():
-        return databases.compliance[CONTROL].find_one({"frozen": {"$exists": True}}, {"_id": 1}) is not None
-
-
 def is_copy(name: str, collections: Iterable[str]) -> bool:
     """Whether *name* is that of a copy of one of *collections*, under whichever of its names."""
     return any(name == shadow_of(one) or name.startswith(f"{shadow_of(one)}_") for one in collections)

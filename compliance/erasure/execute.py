@@ -17,6 +17,7 @@ from compliance.datamap.model import DataMap, Delete
 from compliance.datamap.pseudonym import Pseudonyms
 from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.copies import forget, is_copy, rebuilt, stray_copies
+from compliance.erasure.frozen import require_rest, require_same
 from compliance.erasure.holds import Holds
 from compliance.erasure.keyed import KeyedNeedles, reveal
 from compliance.erasure.locate import Locator, find_identity
@@ -331,9 +332,12 @@ def _look_again(erasure: Erasure, *, skip: Sequence[str] = ()) -> None:
 
     Raises:
         ErasureIncomplete: Naming the collections; recorded before it is raised.
+        StoreUnavailable: When a copy takes the place of a collection meanwhile: the look counts for nothing.
     """
+    before = require_rest(erasure.databases)
     _forget_copies(erasure, skip)
     found = sweep(erasure.databases.app, erasure.needles, skip=skip, check=erasure.run.check)
+    require_same(erasure.databases, before)
     residual = {name: count for name, count in found.items() if not is_copy(name, skip)}
     if not residual:
         return

@@ -299,6 +299,13 @@ def following(follower: Follower) -> Iterator[None]:
         thread.join()
 
 
+def _try(deed: Callable[[], None], told: Callable[[str], None]) -> None:
+    try:
+        deed()
+    except (ComplianceError, PyMongoError) as error:
+        told(str(translate(error) if isinstance(error, PyMongoError) else error))
+
+
 def follow_all(
     databases: Databases,
     *,
@@ -308,11 +315,13 @@ def follow_all(
     should_stop: Callable[[], bool],
     told: Callable[[str], None],
     on_look: Callable[[], None] = lambda: None,
+    beside: Callable[[], None] = lambda: None,
 ) -> None:
-    """Keep every open change in step, each in a thread, until asked to stop."""
+    """Keep every open change in step, each in a thread, until asked to stop; *beside* is called every second or so."""
     threads: dict[str, threading.Thread] = {}
     try:
         while not should_stop():
+            _try(beside, told)
             try:
                 changes = open_changes(databases)
             except (ComplianceError, PyMongoError) as error:

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.read_concern import ReadConcern
 
-from compliance.errors import ShapesDisagree
+from compliance.erasure.copies import rebuilt
+from compliance.errors import ShapesDisagree, StepFailed
 from compliance.health.declared import DECLARED
 from compliance.mongo import Document, Session, driver_errors
 from migrations.ledger import History
 from migrations.online import own, state
 from migrations.online.events import Stance, Written, decide, sides_in
 from migrations.online.feed import is_there, present_moment
-from migrations.online.follow import STANCES
+from migrations.online.follow import STANCES, open_changes
 from migrations.online.shape import Pipeline, Shape, Side, drop, holds, lacks
 from migrations.online.verify import (
     check_free,
@@ -52,6 +53,7 @@ def expand(ctx: "Hands", shape: Shape) -> None:
 
     Raises:
         ShapesDisagree: When ``up`` or ``down`` does not do what it says on a sample; nothing was changed.
+        StepFailed: When the collection is being rebuilt.
     """
     _check_ways(ctx, shape)
     _begin_to_follow(ctx, shape)
@@ -61,6 +63,28 @@ def expand(ctx: "Hands", shape: Shape) -> None:
     _walk(ctx, shape, "fill", where, shape.towards(Side.NEW))
     if ctx.retries:
         _retry_followed(ctx, shape)
+
+
+def refuse_open(ctx: "Hands", collection: str) -> None:
+    """Return unless an online change of *collection* is open: a copy that takes its place would end what follows it.
+
+    Raises:
+        StepFailed: Naming the change.
+    """
+    for change in open_changes(ctx.databases):
+        if change.shape.collection == collection:
+            raise StepFailed(
+                f"{collection} cannot be rebuilt while its online change {change.revision} is open; complete it or "
+                f"roll it back (`compliance migrate online complete {change.revision}`), then migrate again"
+            )
+
+
+def _refuse_rebuilt(ctx: "Hands", collection: str) -> None:
+    if collection in rebuilt(ctx.databases):
+        raise StepFailed(
+            f"{collection} is being rebuilt: finish that with `compliance migrate up`, or let go of the copy by the "
+            "way back of its script (ctx.drop_rebuilt), then begin the online change"
+        )
 
 
 def require_agreement(ctx: "Hands", shape: Shape) -> None:
@@ -147,6 +171,7 @@ def _begin_to_follow(ctx: "Hands", shape: Shape) -> None:
     step = ctx.begin(Kind.DDL, f"keep both shapes of {shape.collection} in step from here on", shape=shape.collection)
     if step is None or ctx.retries:
         return
+    _refuse_rebuilt(ctx, shape.collection)
     ctx.report(step.what)
     if ctx.is_dry_run:
         return

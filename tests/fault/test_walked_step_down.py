@@ -19,7 +19,9 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from shaped import NAME, PEOPLE, Applications, agree, follower, shaped, wait_until_in_step
 from waiting import wait_until
 
+from compliance.erasure.frozen import is_frozen
 from migrations.online.follow import following
+from migrations.ops.rebuild.exchange import Exchange
 from worker.embedded import open_stack
 
 pytestmark = pytest.mark.timeout(300)
@@ -218,3 +220,45 @@ def test_what_a_person_accepts_is_recorded_once_where_the_primary_steps_down(thr
 
     assert (accepted, disturbance.is_over) == ("edited", True)
     assert len(three.entries(action="migration.repaired")) == 1
+
+
+REBUILD = {
+    "v001_data_rebuild.py": '''
+        """Rebuild."""
+
+
+        def up(ctx):
+            """Rebuild."""
+            ctx.rebuild("things", pipeline=[{"$set": {"made": True}}], freeze_seconds=60)
+
+
+        def down(ctx):
+            """Let go of a copy that is left."""
+            ctx.drop_rebuilt("things")
+    ''',
+}
+
+
+@pytest.mark.parametrize("method", sampled(["_rename", "_name_by_fence", "go", "_make_unique"], each=4))
+def test_a_rebuilding_whose_primary_steps_down_finishes_by_itself(
+    three: Deployment, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = three.with_settings(migrations=write_scripts(tmp_path / "rebuild", REBUILD))
+    disturbance, original = Disturbance(three), getattr(Exchange, method)
+
+    def disturbed(self: Exchange, *arguments: object) -> object:
+        if not disturbance.is_over:
+            disturbance.step_down()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Exchange, method, disturbed)
+    with writers(three) as acknowledged:
+        done = deployment.runner(most_docs=4).up()
+
+    assert disturbance.is_over
+    assert names(done)[-1:] == ["v001_data_rebuild"]
+    wait_until(lambda: has_primary(three), timeout=60, what="a primary is elected")
+    found = list(three.admin.app["things"].find())
+    assert len(found) == DOCUMENTS
+    assert all(one["made"] and one["other"] >= acknowledged[one["_id"]] for one in found)
+    assert not is_frozen(three.admin)

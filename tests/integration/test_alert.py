@@ -97,3 +97,13 @@ def test_of_many_findings_the_first_are_shown_and_all_are_counted(altered: Deplo
 
     assert (result["found"], len(result["findings"])) == (STRANGERS + 2, 100)
     assert f"{STRANGERS + 2} findings (FORGED, MISSING, MODIFIED)" in told[0]["error"]
+
+
+def test_writes_that_stay_refused_are_fatal(told: Told) -> None:
+    with capture_logs() as lines:
+        alert.alert_writes_refused(["things", "users"])
+
+    assert [(line["log_level"], line["collections"]) for line in lines] == [("critical", ["things", "users"])]
+    (one,) = told
+    assert one["error"].startswith("a migration ended while things, users refused writes")
+    assert (one["kind"], one["level"]) == ("migration.writes_refused", "fatal")

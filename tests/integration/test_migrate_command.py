@@ -10,6 +10,7 @@ from migrated import NAMES
 from quiet import quiet
 from typer.testing import CliRunner, Result
 
+from compliance.erasure.frozen import refusing
 from compliance.errors import FolderDiffers, RejectedError, RevisionEdited, RevisionMissing
 from compliance.settings import MIGRATIONS, load_settings
 from migrations.migrate import UNSUMMED
@@ -25,10 +26,10 @@ class Command:
         self.folder = home / "versions"
         environ = deployment.environ(home) | {"COMPLIANCE_MIGRATIONS": str(self.folder)}
         settings = load_settings(environ)
-        self._runtime = quiet(settings)
+        self.runtime = quiet(settings)
 
     def result(self, *arguments: str) -> Result:
-        return CliRunner().invoke(build_cli(), ["migrate", *arguments], obj=self._runtime, env={"COLUMNS": "200"})
+        return CliRunner().invoke(build_cli(), ["migrate", *arguments], obj=self.runtime, env={"COLUMNS": "200"})
 
     def __call__(self, *arguments: str) -> str:
         done = self.result(*arguments)
@@ -59,7 +60,8 @@ def test_list_and_status_tell_every_migration_with_its_state(migrate: Command) -
     assert {(item["state"], item["by"]) for item in listed} == {("applied", "test")}
     assert listed[4]["depends_on"] == [NAMES[3]]
     assert listed[4]["phase"] == "pre"
-    assert told == {"pending": [], "refused": None, "progress": [], "migrations": listed}
+    nothing: dict[str, Any] = {"pending": [], "refused": None, "writes_refused": [], "progress": []}
+    assert told == {**nothing, "migrations": listed}
     assert [line.split()[:2] for line in migrate("status").splitlines()[1:]] == [[name, "applied"] for name in NAMES]
     assert migrate("list") == migrate("status")
 
@@ -211,3 +213,33 @@ def test_a_folder_without_a_sum_is_warned_of_once(migrate: Command) -> None:
         done = migrate.result(*arguments)
         assert done.exit_code == 0
         assert done.stderr.splitlines() == [UNSUMMED]
+
+
+def test_status_and_doctor_name_collections_that_refuse_writes_since_a_migration_ended(
+    migrate: Command, deployment: Deployment
+) -> None:
+    doctor = CliRunner().invoke(build_cli(), ["doctor", "--json"], obj=migrate.runtime)
+    assert {"check": "collections take writes", "ok": True}.items() <= json.loads(doctor.stdout)[-1].items()
+    before = {"validator": None, "level": "strict", "action": "error"}
+    deployment.admin.app.command("collMod", "users", validator=refusing(before, fence=0))
+
+    told, shown = migrate.json("status"), migrate("status")
+    doctor = CliRunner().invoke(build_cli(), ["doctor", "--json"], obj=migrate.runtime)
+
+    assert told["writes_refused"] == ["users"]
+    assert "users: writes are refused since a migration ended; run `up`" in shown
+    assert "ended while users refused writes" in json.loads(doctor.stdout)[-1]["says"]
+    assert doctor.exit_code == 3
+    migrate("up")
+    assert migrate.json("status")["writes_refused"] == []
+    assert deployment.admin.app["users"].options().get("validator", {}) == {}
+
+
+@pytest.mark.parametrize("options", [(), ("--accept", "v001_pre_core", "--exchange", "users")])
+def test_repair_asks_for_one_thing_to_accept(migrate: Command, options: tuple[str, ...]) -> None:
+    assert migrate.result("repair", *options, "--reason", REASON).exit_code == 2
+
+
+def test_an_exchange_that_does_not_wait_cannot_be_accepted(migrate: Command) -> None:
+    with pytest.raises(RejectedError, match="no exchange of users waits"):
+        migrate("repair", "--exchange", "users", "--reason", REASON)

@@ -28,6 +28,7 @@ def test_the_steps_that_rules_know_are_those_of_the_context() -> None:
         "begin",
         "check",
         "commit",
+        "confirm",
         "finish",
         "leave",
         "now",

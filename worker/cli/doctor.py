@@ -20,6 +20,7 @@ from compliance.mongo import Databases, driver_errors, open_client
 from compliance.provision import provision
 from compliance.roles import ON_REQUEST, Grants, Role
 from compliance.settings import Settings
+from migrations.refused import find_abandoned
 from worker.addresses import Addresses
 from worker.app import refuse_unknown_tasks
 from worker.broker import broker_settings
@@ -126,6 +127,7 @@ def _probes(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
 
 def _migrated(addresses: Addresses) -> Iterator[tuple[str, Probe]]:
     yield "our collections and indexes", lambda: _own_collections(addresses)
+    yield "collections take writes", lambda: _take_writes(addresses)
 
 
 def _roles_in_use(settings: Settings) -> Iterator[Role]:
@@ -200,3 +202,15 @@ def _own_collections(addresses: Addresses) -> str:
     if problems:
         raise CheckFailed(f"{', '.join(problems)}; run `compliance migrate up`")
     return f"{len(OWN)} collections, {sum(map(len, OWN.values()))} indexes"
+
+
+def _take_writes(addresses: Addresses) -> str:
+    databases = connect(addresses, Role.WORKER, app_name="compliance-doctor")
+    with databases.client:
+        refusing = find_abandoned(databases)
+    if refusing:
+        raise CheckFailed(
+            f"a migration ended while {', '.join(refusing)} refused writes; start `compliance reconciler`, or run "
+            "`compliance migrate up`"
+        )
+    return "no migration that ended left one refusing them"

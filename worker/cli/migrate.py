@@ -9,6 +9,7 @@ import typer
 
 from compliance.errors import ComplianceError, ExitCode
 from migrations.progress import progress_of
+from migrations.refused import find_abandoned
 from migrations.revision import Revision
 from migrations.standing import standings
 from migrations.wish import Wish
@@ -110,6 +111,7 @@ def status(
     with open_runner(ctx, env) as runner:
         found = standings(runner.scripts())
         progress = progress_of(runner.databases)
+        refusing = find_abandoned(runner.databases)
         refusal: ComplianceError | None = None
         pending: tuple[Revision, ...] = ()
         try:
@@ -121,12 +123,20 @@ def status(
         refused = {"code": type(refusal).__name__, "message": str(refusal)} if refusal else None
         going = [one.fields for one in progress]
         show_json(
-            {"pending": [one.name for one in pending], "refused": refused, "progress": going, "migrations": listed}
+            {
+                "pending": [one.name for one in pending],
+                "refused": refused,
+                "writes_refused": list(refusing),
+                "progress": going,
+                "migrations": listed,
+            }
         )
     else:
         show_standings(found)
         for one in progress:
             sys.stdout.write(f"{one.line}\n")
+        if refusing:
+            sys.stdout.write(f"{', '.join(refusing)}: writes are refused since a migration ended; run `up`\n")
     if refusal:
         raise refusal
     if check and pending:
@@ -150,14 +160,21 @@ def verify(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) 
 @app.command(epilog="Example: compliance migrate repair --accept v004_pre_x --reason renamed-by-hand")
 def repair(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option("--accept", metavar="NAME", help="An applied migration, edited or missing.")],
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the audit log keeps it.")],
+    name: Annotated[str, typer.Option("--accept", metavar="NAME", help="A migration, edited or missing.")] = "",
+    exchange: Annotated[str, typer.Option("--exchange", metavar="COLLECTION", help="One that was rebuilt.")] = "",
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Accept that an applied migration was edited, or is missing; the audit log tells of it."""
+    """Accept that an applied migration was edited, or is missing, or that an exchange cannot be settled any more."""
+    if bool(name) == bool(exchange):
+        raise typer.BadParameter("give --accept NAME or --exchange COLLECTION")
     with open_runner(ctx, env) as runner:
-        accepted = runner.accept(name, reason=reason)
+        if exchange:
+            is_accepted = runner.accept_exchange(exchange, reason=reason)
+            name, accepted = exchange, "exchanged" if is_accepted else "settled"
+        else:
+            accepted = runner.accept(name, reason=reason)
     if json:
         show_json({"name": name, "accepted": accepted})
     else:

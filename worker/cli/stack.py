@@ -17,6 +17,8 @@ from compliance.login import find_login, refuse_excess
 from compliance.roles import Role
 from compliance.settings import Settings
 from migrations.online.follow import follow_all
+from migrations.refused import Rescue
+from worker.alert import alert_writes_refused
 from worker.cli.runtime import EnvOption, runtime
 from worker.demo.run import run_demo
 from worker.liveness import Heartbeat
@@ -76,16 +78,27 @@ def watcher(ctx: typer.Context, env: EnvOption = None) -> None:
 
 
 def reconciler(ctx: typer.Context, env: EnvOption = None) -> None:
-    """Keep the two shapes of each online migration in step; idle while there is none, and one per application works."""
+    """Keep online migrations in step, and let writes in that a dead one refuses; one per application is enough."""
     with _process(ctx, Role.MIGRATOR, env) as process:
-        follow_all(
-            process.services.databases,
-            clock=process.services.clock,
+        services = process.services
+        rescue = Rescue(
+            databases=services.databases,
+            clock=services.clock,
             actor="reconciler",
-            length=process.services.settings.lease,
+            length=services.settings.lease,
+            should_stop=process.stop.is_set,
+            alarm=alert_writes_refused,
+            told=lambda line: log.warning("rescue.done", line=line),
+        )
+        follow_all(
+            services.databases,
+            clock=services.clock,
+            actor="reconciler",
+            length=services.settings.lease,
             should_stop=process.stop.is_set,
             told=lambda line: log.warning("reconcile.interrupted", line=line),
             on_look=process.heartbeat.beat,
+            beside=rescue.look,
         )
 
 

@@ -4,7 +4,8 @@ Copy, follow the changes, look whether both are the same; then refuse writes, ta
 the two by one rename. Where that takes longer than it may, writes are let in again and the copy follows on.
 """
 
-from migrations.ops.rebuild.freeze import is_frozen, recover
+from migrations.ops.rebuild.freeze import put_back
 from migrations.ops.rebuild.rebuild import Wanted, drop_rebuilt, rebuild
+from migrations.ops.rebuild.recover import accept_exchange, recover
 
-__all__ = ["Wanted", "drop_rebuilt", "is_frozen", "rebuild", "recover"]
+__all__ = ["Wanted", "accept_exchange", "drop_rebuilt", "put_back", "rebuild", "recover"]

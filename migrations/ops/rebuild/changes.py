@@ -21,6 +21,10 @@ CHANGING = frozenset({"insert", "update", "replace", "delete"})
 ENDING = frozenset({"drop", "dropDatabase"})
 
 
+class HistoryLost(StepFailed):
+    """The oplog does not reach back to where somebody stood."""
+
+
 @dataclass(slots=True)
 class Changes:
     """Some changes in a row.
@@ -99,7 +103,7 @@ def follow(databases: Databases, collection: str, since: Mapping[str, Any] | Tim
     What others remove from the copy counts, too: an erasure does. What is there is asked of the collection.
 
     Raises:
-        StepFailed: When the oplog does not reach back so far.
+        HistoryLost: When the oplog does not reach back so far.
     """
     copies = {"$regex": f"^{_quoted(shadow_of(collection))}(_[0-9]+)?$"}
     removed = {"ns.coll": shadow_of(collection), "operationType": "delete"}
@@ -121,7 +125,7 @@ def _stream_errors(collection: str) -> Iterator[None]:
         except OperationFailure as error:
             if error.code not in HISTORY_LOST:
                 raise
-            raise StepFailed(
+            raise HistoryLost(
                 f"the oplog does not reach back to where the copy of {collection} stood; make it larger, then begin "
                 "anew: ctx.drop_rebuilt, or the way back of the script, drops the copy"
             ) from None

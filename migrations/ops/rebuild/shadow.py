@@ -3,7 +3,10 @@
 Document shape (``migration_control``), one for each collection that is or was rebuilt::
 
     {_id: "rebuild:<collection>", collection: str, revision: str, source: bin (UUID), shadow: bin (UUID) | null,
-     is_over: bool, frozen?: str (the validator before, in canonical Extended JSON), token?: object}
+     is_over: bool, frozen?: str (the validator before, in canonical Extended JSON), freezes?: int, token?: object}
+
+``frozen`` is there from right before writes are refused until they are let in again, or the exchange is settled;
+``freezes`` counts how often that was begun.
 
 While it is filled the copy is ``<collection>_shadow``, so that roles can name it. To be exchanged it gets a name with
 the fence of its owner, in a step of its own: a runner that was taken over then renames what is not there any more.
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson import Binary
 
-from compliance.errors import StepFailed
+from compliance.erasure.frozen import find_frozen
+from compliance.errors import StepFailed, StoreUnavailable
 from compliance.mongo import Db, Document, Session, driver_errors
 from compliance.roles import CONTROL, REBUILD, shadow_of
 from migrations.command import MAJORITY, Command, alteration, carry_out
@@ -50,6 +54,7 @@ def refuse(ctx: "Hands", collection: str) -> Document:
 
     Raises:
         StepFailed: When it cannot; the message says why.
+        StoreUnavailable: When somebody refuses writes to it since we looked.
     """
     database = ctx.databases.app
     with driver_errors():
@@ -69,6 +74,8 @@ def refuse(ctx: "Hands", collection: str) -> Document:
     )
     if why:
         raise StepFailed(f"{collection} cannot be rebuilt: {'; '.join(why)}")
+    if any(frozen.collection == collection for frozen in find_frozen(ctx.databases)):
+        raise StoreUnavailable(f"writes to {collection} are refused by a runner that slept; migrate again")
     record = find_record(ctx, collection)
     if shadow_of(collection) in listed and (record is None or record["is_over"]):
         raise StepFailed(f"collection {shadow_of(collection)} is there, and not ours; give it another name first")
