@@ -37,7 +37,7 @@ class Frozen:
     before: Mapping[str, Any]
 
 
-def refusing(before: Mapping[str, Any], *, fence: int) -> Document:
+def refusing(before: Mapping[str, Any], *, fence: int | str) -> Document:
     """Return the validator that nothing passes, and that holds what was there *before*."""
     told = {"compliance": WHY, "fence": fence, "before": dict(before)}
     return {"$expr": NEVER, "$comment": json_util.dumps(told, json_options=EXACT)}

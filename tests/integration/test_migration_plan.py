@@ -175,6 +175,9 @@ def is_like(command: Command, body: dict[str, Any]) -> bool:
     if command.name == "insert":
         shown = masked_insert(Command(body=body)).body["documents"]
         return [set(one) - {"_id"} for one in shown] == [set(one) - {"_id"} for one in command.body["documents"]]
+    if "validator" in command.body:
+        told, shown = (one.get("validator", {}).get("$comment", "") for one in (body, command.body))
+        return is_like_name(told, shown.replace('"<fence>"', '{"$numberInt": "<fence>"}'))
     return bool(set(body) & {"updates", "deletes"} == set(command.body) & {"updates", "deletes"})
 
 

@@ -34,6 +34,7 @@ from compliance.errors import (
     StoreUnavailable,
 )
 from compliance.mongo import Document, open_client
+from migrations import command
 from migrations.ledger import lease
 from migrations.ops.rebuild import freeze, going, put_back
 from migrations.ops.rebuild.changes import HistoryLost
@@ -486,13 +487,13 @@ def sleep_before_writes_are_refused(
     """Let a runner lose its lease between its last look at it and the command that refuses writes."""
     slept: list[bool] = []
 
-    def refusing(*arguments: Any, **named: Any) -> Document:
+    def send(*arguments: Any) -> Any:
         if not slept:
             slept.append(True)
             overtake(deployment, meanwhile)
-        return frozen.refusing(*arguments, **named)
+        return command.send(*arguments)
 
-    monkeypatch.setattr(freeze, "refusing", refusing)
+    monkeypatch.setattr(freeze, "send", send)
     with pytest.raises(LeaseLost):
         deployment.runner().up()
     assert slept

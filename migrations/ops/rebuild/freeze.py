@@ -46,9 +46,7 @@ def freeze(ctx: "Hands", step: Step, collection: str, *, place: Mapping[str, Any
         FreezeTooLong: When the collection is in use and the command did not get its lock at once.
         LeaseLost: When somebody else migrates now; writes are let in again, if it was us who refused them.
     """
-    rules = rules_of(options_of(ctx, collection) or {})
-    source = uuid_of(ctx.databases.app, collection)
-    kept = {"validator": rules.validator, "level": rules.level, "action": rules.action}
+    kept, command = freezing(ctx, collection, fence=ctx.fence)
 
     def effect(session: Session) -> None:
         frozen = {"collection": collection, "frozen": json_util.dumps(kept, json_options=EXACT)}
@@ -60,7 +58,7 @@ def freeze(ctx: "Hands", step: Step, collection: str, *, place: Mapping[str, Any
     ctx.check()
     with driver_errors():
         try:
-            answer = send(ctx, freezing(ctx, collection, refusing(kept, fence=ctx.fence), collectionUUID=source))
+            answer = send(ctx, command)
         except ExecutionTimeout:
             raise FreezeTooLong from None
         except OperationFailure as error:
@@ -76,11 +74,27 @@ def freeze(ctx: "Hands", step: Step, collection: str, *, place: Mapping[str, Any
     return moment
 
 
-def freezing(ctx: "Hands", collection: str, validator: Document, **more: Any) -> Command:
-    """Return the command that lets *collection* refuse writes."""
+def freezing(ctx: "Hands", collection: str, *, fence: int | str) -> tuple[Document, Command]:
+    """Return the rules of *collection* as they are, and the command that lets it refuse writes.
+
+    Args:
+        ctx: Whose databases.
+        collection: Its name.
+        fence: Of the lease; where nobody knows it yet, what stands for it.
+    """
+    rules = rules_of(options_of(ctx, collection) or {})
+    kept: Document = {"validator": rules.validator, "level": rules.level, "action": rules.action}
     limit = round(ctx.patience.budget.total_seconds() * 1000)
-    rules: Document = {"validator": validator, "validationLevel": STRICT, "validationAction": "error"}
-    return alteration("collMod", collection, **rules, maxTimeMS=limit, **more)
+    command = alteration(
+        "collMod",
+        collection,
+        validator=refusing(kept, fence=fence),
+        validationLevel=STRICT,
+        validationAction="error",
+        collectionUUID=uuid_of(ctx.databases.app, collection),
+        maxTimeMS=limit,
+    )
+    return kept, command
 
 
 def is_refused(databases: Databases, collection: str, *, fence: int) -> bool:

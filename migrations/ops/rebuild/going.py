@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from compliance.erasure.frozen import NEVER
 from compliance.errors import GateClosed, LeaseLost, StepFailed, StoreUnavailable
 from compliance.mongo import Document, Session, driver_errors
 from compliance.roles import shadow_of
@@ -163,7 +162,8 @@ class Rebuilding:
             ctx.sketch.overlay.know(shadow, options_of(ctx, shadow) or {}, present)
         if self.place.get("phase", "copy") == "copy":
             self._walk().go()
-        ctx.sketch.add(freezing(ctx, name, {"$expr": NEVER}))
+        _, freeze = freezing(ctx, name, fence="<fence>")
+        ctx.sketch.add(freeze.masked(freeze.body))
         make_unique(ctx, name)
         exchanged = f"{shadow}_<fence>"
         for command in (renaming(ctx, shadow, exchanged), exchanging(ctx, name, exchanged, left=self.budget)):
