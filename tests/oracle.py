@@ -11,7 +11,8 @@ from typing import Any
 import bson
 from bson import ObjectId
 
-from compliance.datamap.model import DataMap, Delete, Pull, Rule, Update
+from compliance.datamap.model import DataMap
+from compliance.datamap.rule import Delete, Pull, Rule, Update
 
 Document = dict[str, Any]
 Documents = Mapping[str, list[Document]]
@@ -40,7 +41,7 @@ def expected_after_erasure(documents: Documents, subject_id: ObjectId, data_map:
         if base == data_map.subject.collection:
             expected[collection] = [found for found in stored if not _is_of(found, subject_id, address)]
             continue
-        rules = data_map.collections.get(base, ())
+        rules = data_map.rules_of(base)
         after = (_apply(found, rules, documents, subject_id, data_map) for found in stored)
         expected[collection] = [found for found in after if found is not None]
     return expected

@@ -8,7 +8,8 @@ import bson
 from bson import Binary, Decimal128, Int64, ObjectId
 from bson.codec_options import CodecOptions
 
-from compliance.datamap.model import DataMap, Update
+from compliance.datamap.model import DataMap
+from compliance.datamap.rule import Update
 
 _BSON_NAMES: dict[type, tuple[str, ...]] = {
     str: ("string",),

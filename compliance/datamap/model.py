@@ -5,197 +5,48 @@ person, and for every collection the rules: which documents, and what becomes of
 """
 
 import hashlib
-import json
-from collections.abc import Iterator
-from datetime import UTC, date
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from bson import json_util
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from compliance.datamap.buckets import Every, buckets_between
+from compliance.datamap.collection import Buckets, Collection, History, Kind, Purpose
+from compliance.datamap.form import Name, Part
+from compliance.datamap.outside import Recipient, Surfaces
+from compliance.datamap.person import Key, Subject, Tenant
+from compliance.datamap.rule import Archive, Delete, Keep, Kept, Pull, RemoveKey, Rule, Update, leaves
 from compliance.errors import ConfigurationError
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$")]
-Path_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\[\])?(\.[A-Za-z_][A-Za-z0-9_]*(\[\])?)*$")]
-FieldPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
-MOST_BUCKETS = 400
-_OPTIONS = json_util.JSONOptions(tz_aware=True, tzinfo=UTC)
 _CANONICAL = json_util.JSONOptions(json_mode=json_util.JSONMode.CANONICAL)
+FILES, CHUNKS = ".files", ".chunks"
 
 
-def _from_extended_json(value: Any) -> Any:
-    try:
-        return json_util.loads(json.dumps(value), json_options=_OPTIONS)
-    except Exception:  # noqa: BLE001 - json_util lets many types escape for wrong wrappers
-        raise ValueError('expected a value in Extended JSON, such as {$oid: "..."} or {$date: "..."}') from None
+def _from_list(value: Any) -> Any:
+    """A list of rules alone is a collection of which nothing else is said."""
+    return {"rules": value} if isinstance(value, list | tuple) else value
 
 
-Day = Annotated[date, PlainSerializer(str)]
-Literal_ = Annotated[Any, BeforeValidator(_from_extended_json)]
+Collection_ = Annotated[Collection, BeforeValidator(_from_list)]
 
 
-class KeyType(StrEnum):
-    """BSON types by which documents may refer to a person."""
-
-    OBJECT_ID = "objectId"
-    STRING = "string"
-    UUID = "uuid"
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
-
-
-class Key(_Model):
-    """A value that identifies the person: where it stands in the root document, and its type.
-
-    Attributes:
-        personal: True for a value that says who it is (an e-mail address). Documents are then found by reading them,
-            not by a query. Where it is the key of the root, everything of ours names the person by a keyed pseudonym.
-    """
-
-    path: Path_
-    type: KeyType
-    personal: bool = False
-
-
-class Subject(_Model):
-    """Who the person is: one document of ``collection``, found by ``key``."""
-
-    collection: Name
-    key: Name
-    keys: dict[Name, Key]
-
-    @model_validator(mode="after")
-    def _has_its_key(self) -> "Subject":
-        if self.key not in self.keys:
-            raise ValueError("subject.key must name one of subject.keys")
-        root = self.keys[self.key]
-        if root.personal and (root.type is not KeyType.STRING or "[]" in root.path):
-            raise ValueError("subject.key: a personal key must be of the type string, and its path without []")
-        return self
-
-
-class Locator(_Model):
-    """Which documents: ``path`` holds a key of the person, or the ``_id`` of a document of collection ``of``."""
-
-    path: Path_
-    key: Name | None = None
-    of: Name | None = None
-
-    @model_validator(mode="after")
-    def _refers_to_one_thing(self) -> "Locator":
-        if (self.key is None) == (self.of is None):
-            raise ValueError("give either key (a key of the subject) or of (a collection that the rules reach)")
-        return self
-
-
-class Kept(_Model):
-    """What stays, and the ground that allows it."""
-
-    fields: tuple[Path_, ...]
-    ground: Annotated[str, StringConstraints(min_length=3)]
-    why: Annotated[str, StringConstraints(min_length=3)]
-
-
-class Delete(_Model):
-    """The document goes."""
-
-    action: Literal["delete"]
-
-
-class Update(_Model):
-    """The document stays, without what points at the person."""
-
-    action: Literal["update"]
-    set: dict[FieldPath, Literal_] = {}
-    unset: tuple[FieldPath, ...] = ()
-
-
-class Pull(_Model):
-    """The document belongs to others: the person's elements leave the array ``array``."""
-
-    action: Literal["pull"]
-    array: Path_
-
-
-class Rule(_Model):
-    """Documents of one collection that hold data of the person, and what becomes of them.
-
-    Attributes:
-        where: A literal filter in Extended JSON that narrows the rule.
-    """
-
-    locate: Locator
-    where: dict[str, Literal_] = {}
-    on_erase: Annotated[Delete | Update | Pull, Field(discriminator="action")]
-    kept: Kept | None = None
-
-
-class History(_Model):
-    """Old versions: a copy of each document in ``<collection><suffix>``, its first ``_id`` under ``id_path``."""
-
-    suffix: Annotated[str, StringConstraints(pattern=r"^_[a-z_]+$")]
-    id_path: Path_
-
-
-class Buckets(_Model):
-    """Time buckets of a collection: its rules hold for each of them, and the worker gets rights on each.
-
-    Attributes:
-        every: How long one is.
-        since: A day in the first one.
-        until: A day in the last one; rights are given by name, so the last one is named before it is there.
-    """
-
-    every: Every
-    since: Day
-    until: Day
-
-    def named(self, collection: str) -> Iterator[str]:
-        """Yield the name of every bucket of *collection*."""
-        return (bucket.name for bucket in buckets_between(collection, self.every, self.since, self.until))
-
-    @model_validator(mode="after")
-    def _are_some(self) -> "Buckets":
-        days = {Every.DAY: 1, Every.MONTH: 28, Every.YEAR: 365}[self.every]
-        if not 0 <= (self.until - self.since).days <= MOST_BUCKETS * days:
-            raise ValueError(f"until must not be before since, nor more than {MOST_BUCKETS} buckets after it")
-        return self
-
-
-class Recipient(_Model):
-    """A system outside this database that holds the same people and must be told (GDPR Art. 19)."""
-
-    id: Name
-    holds: str
-
-
-class DataMap(_Model):
+class DataMap(Part):
     """The whole map of one application database."""
 
     apiVersion: Literal["datamap/v1"]  # noqa: N815 - the name in the file
     subject: Subject
-    collections: dict[Name, tuple[Rule, ...]]
-    buckets: dict[Name, Buckets] = {}
+    tenant: Tenant | None = None
+    purposes: dict[Name, Purpose] = Field(default_factory=dict)
+    collections: dict[Name, Collection_]
+    buckets: dict[Name, Buckets] = Field(default_factory=dict)
     history: History | None = None
     consent_types: tuple[Name, ...] = ()
     imports: tuple[Name, ...] = ()
     recipients: tuple[Recipient, ...] = ()
+    surfaces: Surfaces = Surfaces()
     kept_elsewhere: tuple[Kept, ...] = ()
 
     @property
@@ -220,10 +71,28 @@ class DataMap(_Model):
         except ValidationError:  # the field says it with its place
             return given
         collections: dict[str, Any] = {}
-        for name, rules in given["collections"].items():
-            collections[name] = rules
+        for name, content in given["collections"].items():
+            collections[name] = content
             for bucket in buckets[name].named(name) if name in buckets else ():
-                collections[bucket] = given["collections"].get(bucket, rules)
+                collections[bucket] = given["collections"].get(bucket, content)
+        return {**given, "collections": collections}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_files_from_chunks(cls, given: Any) -> Any:
+        """Let a bucket of GridFS be its two collections: the rules hold for the files, and chunks go with them."""
+        declared = given.get("collections") if isinstance(given, dict) else None
+        if not isinstance(declared, dict):
+            return given
+        collections: dict[str, Any] = {}
+        for name, content in declared.items():
+            is_bucket = isinstance(content, Mapping) and content.get("kind") == Kind.GRIDFS
+            if not is_bucket or str(name).endswith((FILES, CHUNKS)):
+                collections[name] = content
+                continue
+            goes = {"locate": {"path": "files_id", "of": f"{name}{FILES}"}, "on_erase": {"action": "delete"}}
+            collections[f"{name}{FILES}"] = content
+            collections[f"{name}{CHUNKS}"] = {"kind": Kind.GRIDFS, "rules": [goes]}
         return {**given, "collections": collections}
 
     @model_validator(mode="after")
@@ -238,46 +107,74 @@ class DataMap(_Model):
 
     def rules(self) -> Iterator[tuple[str, Rule]]:
         """Yield each collection with each of its rules."""
-        for collection, rules in self.collections.items():
-            for rule in rules:
-                yield collection, rule
+        for name, collection in self.collections.items():
+            for rule in collection.rules:
+                yield name, rule
+
+    def rules_of(self, name: str) -> tuple[Rule, ...]:
+        """Return the rules of the collection *name*; none where the map does not know it."""
+        return self.collections[name].rules if name in self.collections else ()
 
     def writable(self) -> tuple[str, ...]:
         """Return the collections that an erasure may have to change."""
-        own = (self.subject.collection, *self.collections)
+        stored = (name for name, found in self.collections.items() if found.kind is not Kind.VIEW)
+        own = (self.subject.collection, *stored)
         old = tuple(name + self.history.suffix for name in own) if self.history else ()
         return tuple(dict.fromkeys(own + old))
+
+    def archives(self) -> tuple[str, ...]:
+        """Return the collections to which an erasure copies what a rule archives."""
+        found = (rule.on_erase.to for _, rule in self.rules() if isinstance(rule.on_erase, Archive))
+        return tuple(dict.fromkeys(found))
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "DataMap":
         if self.consent_types and "consent" not in self.collections:
             raise ValueError("consent_types is given, so collections needs consent: its documents name the person")
-        for collection, rule in self.rules():
-            locate = rule.locate
-            if locate.key is not None and locate.key not in self.subject.keys:
-                raise ValueError(f"{collection}: locate.key {locate.key} is not one of subject.keys")
-            if locate.of is not None and locate.of not in self.collections:
-                raise ValueError(f"{collection}: locate.of {locate.of} is not a collection of the map")
-            if locate.key is not None and self.subject.keys[locate.key].personal and not _can_scan(rule):
-                raise ValueError(f"{collection}: a personal key takes a path without [], and no pull")
-            if not _leaves(rule.on_erase, locate.path):
-                raise ValueError(f"{collection}: on_erase must take {locate.path} away, or the person stays findable")
+        for name, collection in self.collections.items():
+            for fault in (*self._faults_of_kind(collection), *self._faults_of_purposes(collection)):
+                raise ValueError(f"{name}: {fault}")
+        for name, rule in self.rules():
+            for fault in self._faults_of(rule):
+                raise ValueError(f"{name}: {fault}")
         return self
+
+    def _faults_of_kind(self, collection: Collection) -> Iterator[str]:
+        if collection.kind is Kind.VIEW and collection.rules:
+            yield "a view stores nothing: give its rules to what it reads"
+        if collection.kind is Kind.TIME_SERIES and not all(
+            isinstance(rule.on_erase, Delete | Keep) for rule in collection.rules
+        ):
+            yield "of a time series only delete and keep can be carried out"
+
+    def _faults_of_purposes(self, collection: Collection) -> Iterator[str]:
+        named = [*(one.purpose for one in collection.retention)]
+        named += [purpose for field in collection.fields.values() for purpose in field.purposes]
+        yield from (f"purpose {name} is not one of purposes" for name in named if name not in self.purposes)
+        yield from (
+            f"retention by {one.purpose}: that purpose says no retention"
+            for one in collection.retention
+            if one.purpose in self.purposes and self.purposes[one.purpose].retention is None
+        )
+
+    def _faults_of(self, rule: Rule) -> Iterator[str]:
+        locate, keys = rule.locate, self.subject.keys
+        if locate.key is not None and locate.key not in keys:
+            yield f"locate.key {locate.key} is not one of subject.keys"
+        elif locate.key is not None and keys[locate.key].personal and not _can_scan(rule):
+            yield "a personal key takes a path without [] and {}, and no pull"
+        if locate.of is not None and locate.of not in self.collections:
+            yield f"locate.of {locate.of} is not a collection of the map"
+        if not leaves(rule.on_erase, locate.path):
+            yield f"on_erase must take {locate.path} away, or the person stays findable"
+        if isinstance(rule.on_erase, Update) and rule.on_erase.relabel and self.subject.tombstone is None:
+            yield "relabel needs subject.tombstone"
 
 
 def _can_scan(rule: Rule) -> bool:
     """A personal value stands in no query and no update, so documents are compared one by one."""
-    return "[]" not in rule.locate.path and not isinstance(rule.on_erase, Pull)
-
-
-def _leaves(action: Delete | Update | Pull, path: str) -> bool:
-    """Whether *action* takes *path* away; of an array only the whole can be set or unset."""
-    if isinstance(action, Delete):
-        return True
-    if isinstance(action, Pull):
-        return path == f"{action.array}[]" or path.startswith(f"{action.array}[].")
-    whole = path.partition("[]")[0]
-    return any(whole == touched or whole.startswith(f"{touched}.") for touched in (*action.set, *action.unset))
+    path = rule.locate.path
+    return "[]" not in path and "{}" not in path and not isinstance(rule.on_erase, Pull | RemoveKey)
 
 
 def load_data_map(path: Path) -> DataMap:

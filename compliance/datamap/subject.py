@@ -10,7 +10,8 @@ from bson import Binary, ObjectId
 from bson.errors import InvalidId
 
 from compliance.audit.entry import EntityId
-from compliance.datamap.model import DataMap, KeyType
+from compliance.datamap.model import DataMap
+from compliance.datamap.person import KeyType
 from compliance.datamap.pseudonym import is_pseudonym
 from compliance.errors import InvalidPayload
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.lint import impossible_actions
-from compliance.datamap.model import DataMap, Delete
+from compliance.datamap.model import DataMap
 from compliance.datamap.pseudonym import Pseudonyms
+from compliance.datamap.rule import Delete
 from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.copies import forget, is_copy, rebuilt, stray_copies
 from compliance.erasure.frozen import require_rest, require_same

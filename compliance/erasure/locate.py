@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from compliance.datamap.model import DataMap, Delete
+from compliance.datamap.model import DataMap
 from compliance.datamap.people import find_by_pseudonym, read_keys
 from compliance.datamap.pseudonym import Pseudonyms
+from compliance.datamap.rule import Delete
 from compliance.datamap.subject import Identity, SubjectId, read_identity, value_at
 from compliance.erasure.plan import Filter, Step, compile_steps, filter_for
 from compliance.erasure.sweep import compile_needles, holds_value, normalise, sweep_collection

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from compliance.datamap.model import DataMap, Delete, Kept, Pull, Rule, Update
+from compliance.datamap.collection import Kind
+from compliance.datamap.model import DataMap
+from compliance.datamap.rule import Delete, Edge, Kept, Pull, Rule, Update
 from compliance.datamap.subject import Identity
 from compliance.errors import ConfigurationError
 
 Filter = dict[str, Any]
-Action = Delete | Update | Pull
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Step:
 
     collection: str
     path: str
-    action: Action
+    action: Delete | Update | Pull
     key: str | None = None
     of: str | None = None
     where: Mapping[str, Any]
@@ -55,7 +56,7 @@ def compile_steps(data_map: DataMap) -> tuple[Step, ...]:
 def _children_first(data_map: DataMap) -> Iterator[str]:
     graph: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(data_map.collections, ()))
     for collection, rule in data_map.rules():
-        if rule.locate.of is not None:
+        if rule.locate.of not in (None, collection):
             graph.add(rule.locate.of, collection)
     try:
         yield from graph.static_order()
@@ -64,7 +65,7 @@ def _children_first(data_map: DataMap) -> Iterator[str]:
 
 
 def _rule_steps(collection: str, data_map: DataMap) -> Iterator[Step]:
-    for rule in data_map.collections[collection]:
+    for rule in data_map.rules_of(collection):
         yield _to_step(collection, rule, data_map)
         if data_map.history is not None:
             yield _to_step(collection + data_map.history.suffix, rule, data_map)
@@ -78,10 +79,37 @@ def _to_step(collection: str, rule: Rule, data_map: DataMap) -> Step:
         key=key,
         of=rule.locate.of,
         where=rule.where,
-        action=rule.on_erase,
+        action=_what_is_built(collection, rule, data_map),
         kept=rule.kept,
         is_scan=key is not None and data_map.subject.keys[key].personal,
     )
+
+
+def _what_is_built(collection: str, rule: Rule, data_map: DataMap) -> Delete | Update | Pull:
+    """Refuse what a map can say and an erasure does not carry out: nothing is skipped in silence."""
+    locate, action = rule.locate, rule.on_erase
+    if not isinstance(action, Delete | Update | Pull):
+        raise ConfigurationError(f"the data map: {collection}: {action.action} cannot be carried out yet")
+    asked = {
+        "tenant": data_map.tenant,
+        "a path that ends in {}": locate.is_map_key,
+        "prefix": locate.prefix is not None,
+        "encoded": locate.encoded,
+        "stored": locate.stored,
+        "a collection that refers to itself": locate.of == collection,
+        "edge": locate.edge is not Edge.DEEP,
+        "time series": data_map.collections[collection.removesuffix(_suffix(data_map))].kind is Kind.TIME_SERIES,
+        "relabel and mask": isinstance(action, Update) and (action.relabel or action.mask),
+        "match": isinstance(action, Pull) and action.match,
+    }
+    for what, is_asked in asked.items():
+        if is_asked:
+            raise ConfigurationError(f"the data map: {collection}: {what} cannot be carried out yet")
+    return action
+
+
+def _suffix(data_map: DataMap) -> str:
+    return data_map.history.suffix if data_map.history else ""
 
 
 def _root_steps(data_map: DataMap) -> Iterator[Step]:

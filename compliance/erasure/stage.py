@@ -1,9 +1,10 @@
 """The stages of an erasure request and the moves between them; pure."""
 
-import calendar
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+
+from compliance.period import ONE_MONTH
 
 REQUESTS = "erasure_requests"
 
@@ -35,6 +36,4 @@ def due_date(received: datetime) -> datetime:
 
     Source: GDPR Art. 12(3).
     """
-    year, month = received.year + received.month // 12, received.month % 12 + 1
-    day = min(received.day, calendar.monthrange(year, month)[1])
-    return received.replace(year=year, month=month, day=day)
+    return ONE_MONTH.after(received)

@@ -8,8 +8,9 @@ import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 
-from compliance.datamap.model import DataMap, Pull
+from compliance.datamap.model import DataMap
 from compliance.datamap.pseudonym import Pseudonyms
+from compliance.datamap.rule import Pull
 from compliance.datamap.subject import SubjectId, value_at
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.plan import Step, compile_steps

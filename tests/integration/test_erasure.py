@@ -13,7 +13,7 @@ from deployment import Deployment
 from faults import Died, mortal
 from waiting import wait_until
 
-from compliance.datamap.model import Delete, Locator, Rule
+from compliance.datamap.rule import Delete, Locator, Rule
 from compliance.erasure.holds import Holds
 from compliance.jobs.desk import Desk
 from worker.demo.seed import Seeded, insert, seed_documents

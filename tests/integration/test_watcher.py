@@ -13,7 +13,7 @@ from faults import Died, mortal
 from waiting import wait_until
 
 from compliance.clock import SystemClock
-from compliance.datamap.model import Key, KeyType
+from compliance.datamap.person import Key, KeyType
 from compliance.roles import Role
 from worker.routing import sources
 from worker.watcher import Watcher, watch_all

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from bson import ObjectId
 
-from compliance.datamap.model import DataMap, Update, load_data_map
+from compliance.datamap.model import DataMap, load_data_map
+from compliance.datamap.rule import Update
 from compliance.errors import ConfigurationError
 from compliance.settings import DATA_MAP
 
@@ -38,7 +39,7 @@ def test_the_reference_map_loads() -> None:
 
     assert data_map.root_key.path == "_id"
     assert "users" in data_map.writable()
-    action = data_map.collections["tracks"][0].on_erase
+    action = data_map.collections["tracks"].rules[0].on_erase
     assert isinstance(action, Update)
     assert action.set == {"artist_id": ObjectId("0" * 24)}
 
@@ -58,8 +59,8 @@ def nest(*path: str | int) -> Callable[[Any], Change]:
 WRONG: list[tuple[Change, str]] = [
     (nest(SECRET)(1), "Extra inputs"),
     (nest("subject", "extra")(SECRET), "subject.extra"),
-    (nest("collections", "tracks", 0, "extra")(SECRET), "collections.tracks.0.extra"),
-    (nest("collections", "tracks", 0, "on_erase", "extra")(SECRET), "collections.tracks.0.on_erase.update.extra"),
+    (nest("collections", "tracks", 0, "extra")(SECRET), "collections.tracks.rules.0.extra"),
+    (nest("collections", "tracks", 0, "on_erase", "extra")(SECRET), "collections.tracks.rules.0.on_erase.update.extra"),
     (nest("apiVersion")(SECRET), "apiVersion"),
     (nest("subject", "key")(SECRET), "subject: .*one of subject.keys"),
     (nest("subject", "keys", "user_id", "personal")(True), "subject: .*a personal key must be of the type string"),
@@ -67,17 +68,17 @@ WRONG: list[tuple[Change, str]] = [
     (nest("subject", "keys", "email", "type")(SECRET), "subject.keys.email.type"),
     (nest("collections", "artists", 0, "locate", "key")("nobody"), "artists: locate.key nobody"),
     (nest("collections", "tracks", 0, "locate", "of")("nothing"), "tracks: locate.of nothing"),
-    (nest("collections", "tracks", 0, "locate", "key")("user_id"), "collections.tracks.0.locate: .*either key"),
-    (nest("collections", "tracks", 0, "locate")({"path": "a"}), "collections.tracks.0.locate: .*either key"),
-    (nest("collections", "tracks", 0, "locate", "path")(f"a b {SECRET}"), "collections.tracks.0.locate.path"),
-    (nest("collections", "tracks", 0, "on_erase", "action")(SECRET), "collections.tracks.0.on_erase"),
+    (nest("collections", "tracks", 0, "locate", "key")("user_id"), "collections.tracks.rules.0.locate: .*either key"),
+    (nest("collections", "tracks", 0, "locate")({"path": "a"}), "collections.tracks.rules.0.locate: .*either key"),
+    (nest("collections", "tracks", 0, "locate", "path")(f"a b {SECRET}"), "collections.tracks.rules.0.locate.path"),
+    (nest("collections", "tracks", 0, "on_erase", "action")(SECRET), "collections.tracks.rules.0.on_erase"),
     (nest("collections", "tracks", 0, "on_erase", "set")({"title": SECRET}), "tracks: on_erase must take artist_id"),
     (nest("collections", "tracks", 0, "on_erase", "set")({"artist_id": {"$oid": SECRET}}), "set.artist_id"),
     (nest("collections", "tracks", 0, "on_erase", "set")({"artist_id": {"$date": SECRET}}), "set.artist_id"),
     (nest("collections", "tracks", 0, "on_erase", "set")({"artist_id": datetime(2026, 1, 1, tzinfo=UTC)}), "artist_id"),
     (nest("collections", "tracks", 0, "on_erase", "set")({"artist_id[].x": 1}), "set.artist_id"),
     (nest("collections", "playlists", 2, "on_erase", "array")("members"), "playlists: on_erase must take collab"),
-    (nest("collections", "playlists", 2, "on_erase", "array")(f"{SECRET}!"), "playlists.2.on_erase.pull.array"),
+    (nest("collections", "playlists", 2, "on_erase", "array")(f"{SECRET}!"), "playlists.rules.2.on_erase.pull.array"),
     (nest("collections", "playlists", 2, "locate", "key")("email"), "playlists: a personal key takes a path without"),
     (nest("collections", "artists", 0, "locate")({"path": "mails[]", "key": "email"}), "artists: a personal key"),
     (nest("history", "suffix")(SECRET), "history.suffix"),
@@ -104,7 +105,7 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     content = reference()
     content["subject"]["extra"] = rule(content)["extra"] = 1
 
-    with pytest.raises(ConfigurationError, match=r"subject\.extra: .*; collections\.tracks\.0\.extra: "):
+    with pytest.raises(ConfigurationError, match=r"subject\.extra: .*; collections\.tracks\.rules\.0\.extra: "):
         load_data_map(write(tmp_path, content))
 
 
@@ -159,7 +160,9 @@ def test_values_in_lists_are_extended_json_too() -> None:
     content = reference()
     rule(content)["where"] = {"$or": [{"album_id": {"$oid": "1" * 24}}]}
 
-    assert DataMap.model_validate(content).collections["tracks"][0].where == {"$or": [{"album_id": ObjectId("1" * 24)}]}
+    assert DataMap.model_validate(content).collections["tracks"].rules[0].where == {
+        "$or": [{"album_id": ObjectId("1" * 24)}]
+    }
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_actions_that_take_the_locator_away_are_allowed(path: str, on_erase: dic
     content = reference()
     content["collections"]["tracks"] = [{"locate": {"path": path, "key": "user_id"}, "on_erase": on_erase}]
 
-    assert DataMap.model_validate(content).collections["tracks"][0].locate.path == path
+    assert DataMap.model_validate(content).collections["tracks"].rules[0].locate.path == path
 
 
 def test_an_erasure_may_write_to_histories_too() -> None:

@@ -8,7 +8,8 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.datamap.model import DataMap, Delete, Update, load_data_map
+from compliance.datamap.model import DataMap, load_data_map
+from compliance.datamap.rule import Delete, Update
 from compliance.datamap.subject import Identity
 from compliance.erasure.plan import Step, compile_steps, filter_for, update_for
 from compliance.errors import ConfigurationError
@@ -99,10 +100,9 @@ def test_every_rule_of_the_reference_map_is_a_step() -> None:
     assert [rule for rule in rules if rule not in steps] == []
 
 
-@pytest.mark.parametrize("collections", [{"a": [of("b")], "b": [of("a")]}, {"a": [of("a"), by_key()]}])
-def test_a_circle_is_refused_with_its_way(collections: dict[str, Any]) -> None:
+def test_a_circle_is_refused_with_its_way() -> None:
     with pytest.raises(ConfigurationError, match=r"refers in a circle: .*a -> "):
-        compile_steps(map_of(collections))
+        compile_steps(map_of({"a": [of("b")], "b": [of("a")]}))
 
 
 def test_a_key_finds_its_documents_under_the_narrowing_filter() -> None:

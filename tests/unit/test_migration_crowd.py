@@ -6,7 +6,7 @@ import pytest
 
 from migrations.throttle.control import Control
 from migrations.throttle.crowd import LEAST, QUIET, Crowd
-from migrations.throttle.decide import GENTLE_SECONDS, Go, Pace, decide
+from migrations.throttle.decide import GENTLE_SECONDS, RESTS, Go, Pace, decide
 from migrations.throttle.factor import Moment
 from migrations.throttle.factors import FACTORS
 
@@ -52,17 +52,17 @@ def test_beside_others_batches_are_shorter_and_rest_and_slow_writes_count() -> N
     pace = Pace(size=1000, took=took, most=10_000)
     beside, alone = (Moment(control=Control(), now=NOON, canary=9.0, is_alone=is_alone) for is_alone in (False, True))
 
-    assert decide({}, {}, beside, pace) == Go(batch=1000, rest=took)
+    assert decide({}, {}, beside, pace) == Go(batch=1000, rest=RESTS * took)
     assert decide({}, {}, alone, pace) == Go(batch=2000)
     assert FACTORS["canary"].judge(None, beside) is not None
     assert FACTORS["canary"].judge(None, alone) is None
 
 
 def test_a_person_may_make_batches_shorter_still() -> None:
-    pace = Pace(size=1000, took=timedelta(seconds=0.02), most=10_000)
-    found = decide({}, {}, Moment(control=Control(batch_seconds=0.02), now=NOON), pace)
+    pace = Pace(size=1000, took=timedelta(seconds=0.01), most=10_000)
+    found = decide({}, {}, Moment(control=Control(batch_seconds=0.01), now=NOON), pace)
 
-    assert found == Go(batch=1000, rest=timedelta(seconds=0.02))
+    assert found == Go(batch=1000, rest=timedelta(seconds=0.03))
 
 
 def test_after_a_batch_that_took_long_a_second_of_rest_is_enough() -> None:

@@ -103,33 +103,6 @@ def test_a_batch_is_never_empty_never_beyond_the_limit_and_smaller_after_a_slow_
 
 
 @pytest.mark.parametrize(
-    ("took", "is_alone", "expected"),
-    [(0.01, False, 0.03), (0.01, True, 0.0), (0.9, False, 1.0), (2.0, True, 0.0)],
-)
-def test_a_step_rests_beside_others_and_never_long(took: float, is_alone: bool, expected: float) -> None:  # noqa: FBT001
-    pace = Pace(size=100, took=timedelta(seconds=took), most=1000)
-    when = Moment(control=Control(), now=NOON, canary=None, is_alone=is_alone)
-
-    found = decide({}, {}, when, pace)
-
-    assert isinstance(found, Go)
-    assert found.rest == timedelta(seconds=expected)
-
-
-def test_a_batch_beside_others_is_shorter() -> None:
-    pace = Pace(size=1000, took=timedelta(seconds=0.024), most=100_000)
-
-    alone, beside = (
-        decide({}, {}, Moment(control=Control(), now=NOON, canary=None, is_alone=is_alone), pace)
-        for is_alone in (True, False)
-    )
-
-    assert isinstance(alone, Go)
-    assert isinstance(beside, Go)
-    assert (alone.batch, beside.batch) == (2000, 500)
-
-
-@pytest.mark.parametrize(
     ("window", "now", "expected"),
     [
         ("22:00-06:00", at(23), True),

@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from compliance.datamap.model import DataMap, Delete, Pull
+from compliance.datamap.form import is_under
+from compliance.datamap.model import DataMap
+from compliance.datamap.rule import Pull, RemoveKey, Rule, Update
 from migrations.governance.operation import CALLED, Kind, Operation, Way
 from migrations.governance.reading import Function
 from migrations.governance.rule import Case, Fault, at, rule
@@ -60,15 +62,25 @@ def _is_covered(collection: str, path: str, data_map: DataMap) -> bool:
     name = _original(collection, data_map)
     if name == data_map.subject.collection:
         return True
-    for found in data_map.collections.get(name, ()):
-        action = found.on_erase
-        if isinstance(action, Delete):
-            return True
-        touched = [action.array] if isinstance(action, Pull) else [*action.set, *action.unset]
+    for found in data_map.rules_of(name):
+        touched = _touched(found)
         kept = found.kept.fields if found.kept else ()
-        if any(path == known or path.startswith((f"{known}.", f"{known}[]")) for known in (*touched, *kept)):
+        if touched is None or any(is_under(path, known) for known in (*touched, *kept)):
             return True
     return False
+
+
+def _touched(rule: Rule) -> tuple[str, ...] | None:
+    """Return the paths that the action of *rule* takes away; None where the whole document is dealt with."""
+    match rule.on_erase:
+        case Pull() as pull:
+            return (pull.array,)
+        case Update() as update:
+            return update.touched
+        case RemoveKey():
+            return (rule.locate.path.removesuffix("{}"),)
+        case _:
+            return None
 
 
 def _fields(case: Case) -> Iterator[tuple[Operation, str, str]]:
