@@ -13,6 +13,7 @@ from deployment import Deployment
 from faults import Died, mortal
 from waiting import wait_until
 
+from compliance.datamap.collection import Collection
 from compliance.datamap.rule import Delete, Locator, Rule
 from compliance.erasure.holds import Holds
 from compliance.jobs.desk import Desk
@@ -253,7 +254,7 @@ def test_an_action_that_the_validator_refuses_is_noticed_before_anything_runs(
         {"locate": {"path": "user_id", "key": "user_id"}, "on_erase": {"action": "update", "set": {"user_id": None}}}
     )
     changed = services.data_map.model_copy(
-        update={"collections": {**services.data_map.collections, "analytics": (wrong,)}}
+        update={"collections": {**services.data_map.collections, "analytics": Collection(rules=(wrong,))}}
     )
     before = whole_database(filled)
     job: Any = filled.carry_out("erasure.request", {"subject_id": str(seeded.subjects[0])}, data_map=changed)
@@ -269,7 +270,9 @@ def test_a_document_known_by_its_address_only_is_found_without_stating_it_in_a_q
     services = filled.services()
     subject = seeded.subjects[0]
     rule = Rule(locate=Locator(path="contact", key="email"), on_erase=Delete(action="delete"))
-    changed = services.data_map.model_copy(update={"collections": {**services.data_map.collections, "leads": (rule,)}})
+    changed = services.data_map.model_copy(
+        update={"collections": {**services.data_map.collections, "leads": Collection(rules=(rule,))}}
+    )
     address = oracle.email_of(seeded.documents, subject)
     filled.admin.app["leads"].insert_many([{"contact": f" {address.upper()} "}, {"contact": f"x{address}"}])
     filled.admin.client.admin.command(

@@ -8,7 +8,7 @@ import typer
 
 from compliance.datamap.lint import impossible_actions
 from compliance.datamap.model import load_data_map
-from compliance.erasure.execute import live_schemas
+from compliance.erasure.feasible import live_schemas
 from compliance.erasure.plan import compile_steps
 from compliance.errors import ConfigurationError, ExitCode
 from worker.cli.person import STDIN, read_value

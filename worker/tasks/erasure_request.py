@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from compliance.audit.entry import Entry
 from compliance.datamap.subject import parse_subject_id, to_entity_id
-from compliance.erasure.execute import Erasure, erase
+from compliance.erasure.procedure import erase
+from compliance.erasure.progress import Erasure
 from compliance.erasure.request import Requests
 from compliance.erasure.stage import due_date
 from compliance.jobs.job import Job

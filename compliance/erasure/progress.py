@@ -1,0 +1,113 @@
+"""One erasure in progress: whom it is about, what was changed so far, and how its transactions commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from compliance.audit.entry import Detail, Entry
+from compliance.datamap.model import DataMap
+from compliance.datamap.pseudonym import Pseudonyms
+from compliance.datamap.subject import Identity, SubjectId, to_entity_id
+from compliance.erasure.keyed import KeyedNeedles, reveal
+from compliance.erasure.locate import Locator, find_identity
+from compliance.erasure.request import Requests
+from compliance.erasure.sweep import Finder, compile_needles
+from compliance.jobs.run import Effect, Outcome, Run
+from compliance.mongo import Databases
+
+
+@dataclass(slots=True, kw_only=True)
+class Erasure:
+    """One erasure in progress.
+
+    Attributes:
+        pseudonyms: How people are named, where the data map has a personal root key.
+        identity: Known from the root document; by id alone when that is gone already (a resumed or repeated request).
+            Where the subject id is a pseudonym, nothing is known then, unless the id still stands somewhere.
+        is_present: Whether the root document was there when this attempt began.
+        affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
+    """
+
+    run: Run
+    databases: Databases
+    data_map: DataMap
+    subject_id: SubjectId
+    batch_docs: int
+    actor: str
+    pseudonyms: Pseudonyms | None = None
+    identity: Identity = field(init=False)
+    is_present: bool = field(init=False)
+    affected: dict[str, dict[str, int]] = field(default_factory=dict)
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        checkpoint = self.run.job.checkpoint
+        self.affected = {name: dict(verbs) for name, verbs in checkpoint.get("affected", {}).items()}
+        self.sequence = checkpoint.get("sequence", 0)
+        found = find_identity(
+            self.databases.app, self.data_map, self.subject_id, pseudonyms=self.pseudonyms, check=self.run.check
+        )
+        by_id = {} if self.pseudonyms else {self.data_map.subject.key: self.subject_id}
+        self.identity, self.is_present = found or Identity(by_id), found is not None
+
+    @property
+    def requests(self) -> Requests:
+        """The requests of this application."""
+        return Requests(self.databases)
+
+    @property
+    def locator(self) -> Locator:
+        """Where the data of this person is."""
+        return Locator(self.databases.app, self.data_map, self.identity, self.run.check)
+
+    @property
+    def names(self) -> tuple[SubjectId, ...]:
+        """Every id by which holds and requests may name this person: one for each key of pseudonyms."""
+        value = self.identity.values.get(self.data_map.subject.key)
+        others = self.pseudonyms.all_of(value) if self.pseudonyms and value is not None else ()
+        return tuple(dict.fromkeys((self.subject_id, *others)))
+
+    @property
+    def needles(self) -> Finder:
+        """What to look for in documents that no rule names."""
+        return compile_needles([self.identity]) if self.identity.values else self._by_pseudonym()
+
+    def recall(self) -> None:
+        """Learn who a pseudonym names when the root document is gone, from wherever the id still stands."""
+        if not self.identity.values:
+            value = reveal(self.databases.app, self._by_pseudonym(), check=self.run.check)
+            self.identity = Identity({} if value is None else {self.data_map.subject.key: value})
+
+    def _by_pseudonym(self) -> KeyedNeedles:
+        if self.pseudonyms is None:
+            raise ValueError("an opaque id is an identity by itself")
+        return KeyedNeedles(self.pseudonyms, self.requests.pseudonyms_of(self.subject_id))
+
+    @property
+    def request_id(self) -> str:
+        """The request that this job carries out."""
+        return self.run.job.request_id
+
+    def entry(self, action: str, details: Mapping[str, Detail], *, outcome: str = "success") -> Entry:
+        """Return an entry about this person."""
+        return Entry(
+            event=f"{self.request_id}#{self.sequence}",
+            entity_type="user",
+            entity_id=to_entity_id(self.subject_id),
+            action=action,
+            created_at=self.run.clock.now(),
+            performed_by=self.actor,
+            outcome=outcome,
+            request_id=self.request_id,
+            details=details,
+        )
+
+    def checkpoint(self, **more: Any) -> dict[str, Any]:
+        """Return the checkpoint after the present transaction."""
+        return {"sequence": self.sequence + 1, "affected": self.affected, **more}
+
+    def commit(self, effect: Effect) -> Outcome:
+        """Commit *effect* as ``Run.commit`` does; the next entry has another number."""
+        outcome = self.run.commit(effect)
+        self.sequence += 1
+        return outcome
