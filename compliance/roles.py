@@ -25,6 +25,8 @@ PROMOTIONS = "migration_promotions"
 CONTROL = "migration_control"
 REBUILD = "rebuild:"  # begins the ids of what ``migration_control`` says of collections that are rebuilt
 PRE_IMAGES = "compliance_pre_images"  # with the application's data: nobody reads it who may not read that
+PROFILES = "system.profile"
+STREAM_PRE_IMAGES = "system.preimages"  # of the whole deployment, in the database ``config``
 REHEARSAL = "_rehearsal"  # what the name of a copy of the application database ends with
 READ = ("find", "listIndexes", "collStats")
 ALTERING = frozenset(
@@ -68,10 +70,12 @@ class Grants:
     Attributes:
         erasable: Where an erasure may update and remove.
         importable: Where an import may insert.
+        purges: Whether an erasure removes pre-images of change streams: a right on those of the whole deployment.
     """
 
     erasable: Sequence[str]
     importable: Sequence[str]
+    purges: bool = False
 
 
 def shadow_of(collection: str) -> str:
@@ -128,6 +132,18 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
         *(_allow(own, name, "insert", "update") for name in ("jobs", "erasure_requests", "holds", "schedules")),
         _allow(own, "jobs", "remove"),
         *(_allow(own, name, "insert") for name in ("consent_events", "health_checks")),
+        *_surfaces(app, grants),
+    ]
+
+
+def _surfaces(app: str, grants: Grants) -> list[Privilege]:
+    """What tells how long data of an erased person lasts beside the collections."""
+    purges = [_allow("config", STREAM_PRE_IMAGES, "find", "remove")] if grants.purges else []
+    return [
+        _allow(app, PROFILES, "find"),
+        _allow("local", "oplog.rs", "collStats"),  # how large it is, nothing of what is in it
+        {"resource": {"cluster": True}, "actions": ["getClusterParameter", "serverStatus"]},
+        *purges,
     ]
 
 

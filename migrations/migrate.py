@@ -18,7 +18,7 @@ from compliance.datamap.pseudonym import Pseudonyms, parse_pseudonym_keys
 from compliance.errors import ComplianceError, ConfigurationError, ExitCode
 from compliance.mongo import Databases, open_client
 from compliance.operators import name_operator
-from compliance.roles import Grants, Role
+from compliance.roles import Role
 from compliance.settings import MIGRATIONS, Settings, load_settings
 from compliance.statefile import read_file
 from migrations.admission import Admission
@@ -61,7 +61,7 @@ def build_runner(
     return Runner(
         databases=databases,
         revisions=revisions,
-        grants=Grants(erasable=data_map.writable(), importable=data_map.imports),
+        grants=data_map.grants(),
         clock=SystemClock(),
         actor=actor,
         report=report,

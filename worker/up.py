@@ -8,7 +8,7 @@ from pathlib import Path
 from compliance.datamap.model import load_data_map
 from compliance.mongo import Databases, open_client
 from compliance.provision import provision
-from compliance.roles import Grants, Role
+from compliance.roles import Role
 from compliance.settings import Settings
 from migrations.migrate import build_runner
 from worker.addresses import Addresses
@@ -132,7 +132,7 @@ def provision_stack(settings: Settings, endpoints: Endpoints) -> None:
     with open_client(endpoints.mongodb_uri("admin", auth_source="admin"), app_name="compliance-provision") as client:
         provision(
             Databases(client, settings.mongodb_database),
-            grants=Grants(erasable=data_map.writable(), importable=data_map.imports),
+            grants=data_map.grants(),
             passwords={role: endpoints.password(role.value) for role in Role},
         )
 

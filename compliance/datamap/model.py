@@ -16,10 +16,11 @@ from pydantic_core import ErrorDetails
 
 from compliance.datamap.collection import Buckets, Collection, History, Kind, Purpose
 from compliance.datamap.form import Name, Part
-from compliance.datamap.outside import Recipient, Surfaces
+from compliance.datamap.outside import PreImages, Recipient, Surfaces
 from compliance.datamap.person import Key, Subject, Tenant
 from compliance.datamap.rule import Archive, Delete, Keep, Kept, Pull, RemoveKey, Rule, Update, leaves
 from compliance.errors import ConfigurationError
+from compliance.roles import Grants
 
 _CANONICAL = json_util.JSONOptions(json_mode=json_util.JSONMode.CANONICAL)
 FILES, CHUNKS = ".files", ".chunks"
@@ -121,6 +122,11 @@ class DataMap(Part):
         own = (self.subject.collection, *stored)
         old = tuple(name + self.history.suffix for name in own) if self.history else ()
         return tuple(dict.fromkeys(own + old))
+
+    def grants(self) -> Grants:
+        """Return what the worker may do because of this map."""
+        purges = self.surfaces.pre_images is PreImages.PURGE
+        return Grants(erasable=self.writable(), importable=self.imports, purges=purges)
 
     def archives(self) -> tuple[str, ...]:
         """Return the collections to which an erasure copies what a rule archives."""

@@ -31,13 +31,27 @@ class Recipient(Part):
     protocol: Protocol = Protocol.MANUAL
 
 
+class PreImages(StrEnum):
+    """What an erasure does with the pre-images of change streams.
+
+    Attributes:
+        EXPIRE: Leaves them until they expire.
+        PURGE: Removes those of the person; a change stream that needs one and has not read it yet then fails.
+    """
+
+    EXPIRE = "expire"
+    PURGE = "purge"
+
+
 class Surfaces(Part):
     """Copies that no erasure reaches, by how long they last.
 
     Attributes:
         backups: After which the last backup from before the erasure is gone; None where that is not known.
         logs: After which the logs of the servers are.
+        pre_images: What becomes of those of change streams.
     """
 
     backups: Span | None = None
     logs: Span | None = None
+    pre_images: PreImages = PreImages.EXPIRE

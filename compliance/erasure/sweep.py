@@ -173,14 +173,20 @@ def _spaced(text: str) -> str:
 
 
 def sweep_collection(
-    collection: Collection[Document], needles: Finder, *, check: Callable[[], None] = lambda: None
+    collection: Collection[Document],
+    needles: Finder,
+    *,
+    query: Mapping[str, Any] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Any]:
     """Yield ``{_id, ...}`` of every document of *collection* in which a needle stands; memory stays at one batch.
 
-    *check* is called for every batch and ends the sweep by what it raises.
+    With *query*, of those that it finds. *check* is called for every batch and ends the sweep by what it raises.
     """
     with driver_errors():
-        batches: Iterator[Any] = collection.find_raw_batches({}, batch_size=BATCH_DOCS)  # of bytes; typed as documents
+        batches: Iterator[Any] = collection.find_raw_batches(
+            query or {}, batch_size=BATCH_DOCS
+        )  # of bytes; typed as documents
         for batch in batches:
             check()
             if needles.found_in(batch):

@@ -166,11 +166,12 @@ def test_only_the_migrator_drops_databases_and_only_copies() -> None:
     )
 
 
-LOOKS_AT_THE_OPLOG = (Role.SEALER, Role.MIGRATOR)
+LOOKS_AT_THE_OPLOG = (Role.SEALER, Role.MIGRATOR, Role.WORKER)
 
 
-def test_the_migrator_sees_how_large_the_oplog_is_and_nothing_in_it() -> None:
-    local = [found for found in granted(Role.MIGRATOR) if found["resource"].get("db") == "local"]
+@pytest.mark.parametrize("role", [Role.MIGRATOR, Role.WORKER])
+def test_how_large_the_oplog_is_can_be_seen_and_nothing_in_it(role: Role) -> None:
+    local = [found for found in granted(role) if found["resource"].get("db") == "local"]
 
     assert local == [{"resource": {"db": "local", "collection": "oplog.rs"}, "actions": ["collStats"]}]
 
@@ -208,10 +209,21 @@ def test_what_the_server_merges_or_reorders_is_the_same_rights(role: Role) -> No
     assert rights(reversed(apart)) == rights(granted(role))
 
 
-def test_only_the_migrator_sees_more_of_the_cluster_than_its_databases_and_only_how_busy_it_is() -> None:
+def test_pre_images_of_the_whole_deployment_are_reached_only_where_the_data_map_purges_them() -> None:
+    purging = privileges(Role.WORKER, "app", Grants(erasable=(), importable=(), purges=True))
+    added = [found for found in purging if found["resource"].get("db") == "config"]
+
+    assert added == [{"resource": {"db": "config", "collection": "system.preimages"}, "actions": ["find", "remove"]}]
+    assert "config" not in {found["resource"].get("db") for role in Role for found in granted(role)}
+
+
+def test_migrator_and_worker_see_of_the_cluster_only_how_it_is_set_and_how_busy_it_is() -> None:
     wide = {role: found["actions"] for role in Role for found in granted(role) if "cluster" in found["resource"]}
 
-    assert wide == {Role.MIGRATOR: ["inprog", "replSetGetStatus", "serverStatus"]}
+    assert wide == {
+        Role.MIGRATOR: ["inprog", "replSetGetStatus", "serverStatus"],
+        Role.WORKER: ["getClusterParameter", "serverStatus"],
+    }
 
 
 def test_roles_of_two_applications_differ() -> None:

@@ -94,7 +94,7 @@ def _provision(addresses: Addresses) -> None:
 
 def _grants(settings: Settings) -> Grants:
     data_map = load_data_map(settings.data_map)
-    return Grants(erasable=data_map.writable(), importable=data_map.imports)
+    return data_map.grants()
 
 
 def _configured_passwords(settings: Settings) -> dict[Role, str]:

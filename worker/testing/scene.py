@@ -15,7 +15,7 @@ from compliance.datamap.model import load_data_map
 from compliance.errors import ConfigurationError
 from compliance.mongo import CODEC, Databases, Db, open_client
 from compliance.provision import provision
-from compliance.roles import Grants, Role, role_name
+from compliance.roles import Role, role_name
 from compliance.settings import Settings
 from migrations.admission import EVERYTHING
 from migrations.context import Report
@@ -181,7 +181,7 @@ def read_files(*paths: Path) -> Seed:
 def _provision(admin: Databases, settings: Settings, admin_uri: str) -> str:
     data_map = load_data_map(settings.data_map)
     password = secrets.token_hex(16)
-    grants = Grants(erasable=data_map.writable(), importable=data_map.imports)
+    grants = data_map.grants()
     provision(admin, grants=grants, passwords={Role.MIGRATOR: password})
     return with_login(admin_uri, user=Role.MIGRATOR.value, password=password, source=admin.compliance.name)
 
