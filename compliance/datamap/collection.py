@@ -132,10 +132,15 @@ class Purpose(Part):
 
 
 class History(Part):
-    """Old versions: a copy of each document in ``<collection><suffix>``, its first ``_id`` under ``id_path``."""
+    """Old versions: a copy of each document in ``<collection><suffix>``, its first ``_id`` under ``id_path``.
+
+    Attributes:
+        fields: What a copy has beside the fields of its collection.
+    """
 
     suffix: Annotated[str, StringConstraints(pattern=r"^_[a-z_]+$")]
     id_path: Path_
+    fields: dict[Path_, FieldOf] = Field(default_factory=dict)
 
 
 class Buckets(Part):

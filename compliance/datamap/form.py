@@ -5,7 +5,7 @@ from datetime import UTC, date
 from typing import Annotated, Any
 
 from bson import json_util
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, WithJsonSchema
 
 from compliance.period import Period, parse_period
 
@@ -30,8 +30,15 @@ def _to_period(value: Any) -> Any:
     return parse_period(value) if isinstance(value, str) else value
 
 
+PERIOD = r"^P(?=\d)(\d{1,3}Y)?(\d{1,3}M)?(\d{1,5}D)?$"  # for other tools; ``parse_period`` decides
+
 Day = Annotated[date, PlainSerializer(str)]
-Span = Annotated[Period, BeforeValidator(_to_period), PlainSerializer(str)]
+Span = Annotated[
+    Period,
+    BeforeValidator(_to_period),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": PERIOD}),
+]
 Literal_ = Annotated[Any, BeforeValidator(_from_extended_json)]
 
 

@@ -31,7 +31,7 @@ def _from_list(value: Any) -> Any:
     return {"rules": value} if isinstance(value, list | tuple) else value
 
 
-Collection_ = Annotated[Collection, BeforeValidator(_from_list)]
+Collection_ = Annotated[Collection, BeforeValidator(_from_list, json_schema_input_type=Collection | tuple[Rule, ...])]
 
 
 class DataMap(Part):

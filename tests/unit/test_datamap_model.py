@@ -21,7 +21,10 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def reference() -> dict[str, Any]:
-    return yaml.safe_load(DATA_MAP.read_text())
+    """The rules of the reference map, each collection a list of them."""
+    content = yaml.safe_load(DATA_MAP.read_text())
+    declared = content["collections"].items()
+    return {**content, "collections": {name: found["rules"] for name, found in declared if "rules" in found}}
 
 
 def rule(changed: dict[str, Any], collection: str = "tracks", number: int = 0) -> dict[str, Any]:
@@ -130,7 +133,9 @@ def test_a_missing_file_is_named_by_its_variable(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_stable() -> None:
-    assert load_data_map(DATA_MAP).digest == DataMap.model_validate(reference()).digest
+    content = yaml.safe_load(DATA_MAP.read_text())
+
+    assert load_data_map(DATA_MAP).digest == DataMap.model_validate(content).digest
 
 
 CHANGES: list[Change] = [

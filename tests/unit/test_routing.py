@@ -108,7 +108,7 @@ def test_the_stream_lets_pass_what_is_routed_and_no_document() -> None:
 def test_where_ids_are_personal_no_deletion_is_read_and_the_completed_request_asks() -> None:
     content = yaml.safe_load(DATA_MAP.read_text())
     content["subject"]["keys"]["user_id"] |= {"type": "string", "personal": True}
-    del content["collections"]["playlists"][2]  # an array: a personal key is not pulled out of one
+    del content["collections"]["playlists"]["rules"][2]  # an array: a personal key is not pulled out of one
     personal = DataMap.model_validate(content)
     app, ours = sources(personal)
     done = event("update", "erasure_requests", fullDocument={"subject_id": f"hmac-sha256:k:{'0' * 64}"})

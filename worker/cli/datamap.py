@@ -1,5 +1,6 @@
 """``compliance datamap``: what the map says, and whether the database allows it."""
 
+import json as json_text
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,11 @@ import typer
 
 from compliance.datamap.lint import impossible_actions
 from compliance.datamap.model import load_data_map
+from compliance.datamap.schema import json_schema
 from compliance.erasure.feasible import live_schemas
 from compliance.erasure.plan import compile_steps
 from compliance.errors import ConfigurationError, ExitCode
+from worker.cli.files import OutputOption, write_output
 from worker.cli.person import STDIN, read_value
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
 
@@ -51,6 +54,12 @@ def lint(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) ->
         sys.stdout.write("\n".join(faults or ["no faults"]) + "\n")
     if faults:
         raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
+
+
+@app.command(epilog="Example: compliance datamap schema --output datamap.schema.json")
+def schema(output: OutputOption = None) -> None:
+    """Print the JSON Schema of data maps, for editors."""
+    write_output((json_text.dumps(json_schema(), indent=2) + "\n").encode(), output)
 
 
 @app.command(epilog="Example: compliance datamap pseudonym")
