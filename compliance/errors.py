@@ -4,7 +4,7 @@
 
     ComplianceError
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable, GateClosed,
-     │                       RETRY    NotSealedYet
+     │                       RETRY    RecipientUnreachable
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch,
@@ -14,9 +14,9 @@
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed, DependencyRefused, RevisionMissing,
      │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation,
      │                       HALT     PromotionRefused, ShapesDisagree
+     ├ RecipientRefused      HALT     another system does not take what it is told
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
-     ├ CertificateNotIssued  HALT     (asked for by a person: no job raises it)
      ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
      ├ DuplicateEntry        HALT     (a repeat that was expected is caught by its caller)
      └ ConfigurationError    HALT     (exit 78)
@@ -83,12 +83,14 @@ class GateClosed(TransientError):
     """A migration waits for a condition or for a person; the message says for which."""
 
 
-class NotSealedYet(TransientError):
-    """The audit log holds an entry, and nobody sealed or signed it until now."""
-
-
 class AnchorUnavailable(TransientError):
     """A place outside the database did not take a checkpoint of the log."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class RecipientUnreachable(TransientError):
+    """Another system cannot be told of an erasure now."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -240,18 +242,16 @@ class StepFailed(MigrationError):
     exit_code = ExitCode.PARTIAL
 
 
+class RecipientRefused(ComplianceError):
+    """Another system does not take what it is told of an erasure."""
+
+
 class StepRefused(ComplianceError):
     """The server refused an operation, and would again; the message holds its code, never its text."""
 
 
 class JobKillsWorkers(ComplianceError):
     """A job whose workers vanish one after the other without committing anything."""
-
-
-class CertificateNotIssued(ComplianceError):
-    """There is nothing to certify; the message says what is missing."""
-
-    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 
 
 class CheckFailed(ComplianceError):

@@ -160,6 +160,7 @@ class Settings(BaseSettings):
     data_map: Path = Field(DATA_MAP, alias="COMPLIANCE_DATA_MAP")
     schedules: Path = Field(SCHEDULES, alias="COMPLIANCE_SCHEDULES")
     anchors: Path | None = Field(None, alias="COMPLIANCE_ANCHORS")
+    recipients: Path | None = Field(None, alias="COMPLIANCE_RECIPIENTS")
     transfer_dir: Path | None = Field(None, alias="COMPLIANCE_TRANSFER_DIR")
     log_level: LogLevel = Field("INFO", alias="COMPLIANCE_LOG_LEVEL")
     batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")

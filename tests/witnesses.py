@@ -2,7 +2,7 @@
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from compliance.audit.wire import decode_decimal, decode_hash
 from compliance.audit.witness import Answer
 from compliance.errors import InvalidProof
 from worker.anchors import Head
+from worker.anchors.kinds.witness import TEXT
 
 ORIGIN = "example.com/log/2026"
 LOG = SigningKey.from_seed(ORIGIN, b"l" * 32)
@@ -107,9 +108,9 @@ class Line:
 
     witness: Witness
 
-    def send(self, path: str, body: bytes, *, name: str) -> Answer:
-        if (path, name) != ("add-checkpoint", "outside"):
-            raise ValueError(path, name)
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        if (path, dict(headers)) != ("add-checkpoint", TEXT):
+            raise ValueError(path, headers)
         status, content_type, answered = self.witness.answer(body)
         return Answer(status=status, content_type=content_type, body=answered)
 

@@ -33,7 +33,7 @@ from worker.services import Progress, Services
 from worker.signature import Seal
 
 REQUEST_ID = "request_id"
-OWN_ORIGINS = ("schedule", "watcher", "campaign")  # only what comes this way may have a request id of ours
+OWN_ORIGINS = ("schedule", "watcher", "campaign", "erasure")  # only what comes this way may have a request id of ours
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 

@@ -16,6 +16,8 @@ _OURS = {
     "erasure.verified": "the second look found nothing",
     "erasure.completed": "the erasure is done",
     "erasure.withdrawn": "the request was cancelled before it was answered",
+    "recipient.told": "another system took the message that somebody was erased",
+    "recipient.acknowledged": "another system has erased the person, too",
     "hold.placed": "a legal hold was placed",
     "hold.released": "a legal hold was released",
     "consent.granted": "a person agreed",

@@ -1,6 +1,6 @@
 """One erasure in progress: whom it is about, what was changed so far, and how its transactions commit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,9 @@ from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.keyed import KeyedNeedles, reveal
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.request import Requests
-from compliance.erasure.surfaces import LOOKS, Look
 from compliance.erasure.sweep import Finder, compile_needles
 from compliance.jobs.run import Effect, Outcome, Run
-from compliance.mongo import Databases
+from compliance.mongo import Databases, Session
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,10 +22,10 @@ class Erasure:
 
     Attributes:
         pseudonyms: How people are named, where the data map has a personal root key.
+        on_complete: Called in the transaction that completes the request.
         identity: Known from the root document; by id alone when that is gone already (a resumed or repeated request).
             Where the subject id is a pseudonym, nothing is known then, unless the id still stands somewhere.
         is_present: Whether the root document was there when this attempt began.
-        looks: What looks at each place beside the collections, by its name.
         affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
     """
 
@@ -37,7 +36,7 @@ class Erasure:
     batch_docs: int
     actor: str
     pseudonyms: Pseudonyms | None = None
-    looks: tuple[tuple[str, Look], ...] = LOOKS
+    on_complete: Callable[[Session], None] = lambda _: None
     identity: Identity = field(init=False)
     is_present: bool = field(init=False)
     affected: dict[str, dict[str, int]] = field(default_factory=dict)

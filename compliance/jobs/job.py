@@ -27,6 +27,7 @@ class Prefix(StrEnum):
     SCHEDULE = "schedule:"
     WATCH = "watch-"
     CAMPAIGN = "campaign-"
+    NOTICE = "notice-"
     OUTBOX = "outbox-"
     REFUSED = "refused-"
 

@@ -22,7 +22,7 @@ from compliance.errors import (
 )
 from compliance.settings import Settings
 from worker.anchors.kinds.witness import WitnessAnchor
-from worker.anchors.post import MAX_ANSWER_BYTES, Post
+from worker.remote import MAX_ANSWER_BYTES, Remote
 from worker.telemetry import configure_sentry
 
 OTHER = SigningKey.from_seed(ORIGIN, b"o" * 32)
@@ -47,8 +47,8 @@ def answer(witness: Witness, path: str, body: bytes) -> Reply:
 
 
 def anchor_at(url: str, ca_file: Path | None, *, timeout: float = PATIENCE) -> WitnessAnchor:
-    post = Post(url=url, ca_file=ca_file, timeout_seconds=timeout)
-    return WitnessAnchor(name="outside", witness=WITNESS.verifier, post=post, clock=StillClock())
+    server = Remote(url=url, ca_file=ca_file, timeout_seconds=timeout)
+    return WitnessAnchor(name="outside", witness=WITNESS.verifier, server=server, clock=StillClock())
 
 
 def test_a_log_that_grows_is_cosigned(served: Served, witness: Witness) -> None:

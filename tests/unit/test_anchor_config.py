@@ -15,7 +15,7 @@ from worker.anchors import loop as looping
 from worker.anchors.kinds.command import CommandAnchor
 from worker.anchors.kinds.file import FileAnchor
 from worker.anchors.kinds.witness import WitnessAnchor
-from worker.anchors.post import Post
+from worker.remote import Remote
 
 PAGE = (Path(__file__).parents[2] / "docs/anchors.md").read_text(encoding="utf-8")
 
@@ -44,9 +44,9 @@ def test_anchors_are_read(listed: Path, tmp_path: Path) -> None:
         CommandAnchor(name="upload", command=("upload", "-v"), timeout_seconds=5, environment={"HOME": "/tmp"}),
     )
     assert isinstance(outside.anchor, WitnessAnchor)
-    assert (outside.anchor.witness, outside.anchor.post) == (
+    assert (outside.anchor.witness, outside.anchor.server) == (
         WITNESS.verifier,
-        Post(url="https://w.example/p", ca_file=tmp_path / "ca.pem", timeout_seconds=10),
+        Remote(url="https://w.example/p", ca_file=tmp_path / "ca.pem", timeout_seconds=10),
     )
 
 

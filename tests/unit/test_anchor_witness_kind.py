@@ -17,7 +17,7 @@ from worker.anchors.kinds.witness import WitnessAnchor
 
 
 def witnessed(witness: Witness) -> WitnessAnchor:
-    return WitnessAnchor(name="outside", witness=WITNESS.verifier, post=Line(witness), clock=StillClock())  # type: ignore[arg-type]
+    return WitnessAnchor(name="outside", witness=WITNESS.verifier, server=Line(witness), clock=StillClock())  # type: ignore[arg-type]
 
 
 def test_a_witness_is_asked_once_while_it_is_known_how_far_it_is() -> None:

@@ -26,6 +26,7 @@ SECRET = "ann.smith@example.org"
 VALID: dict[str, dict[str, Any]] = {
     "erasure.request": {"subject_id": "65f000000000000000000001"},
     "erasure.campaign": {"subject_ids": ["65f000000000000000000001"]},
+    "recipient.tell": {"erasure": "r-1", "recipient": "search-index"},
     "consent.update": {
         "event_id": "e-1",
         "subject_id": "65f000000000000000000001",

@@ -14,8 +14,8 @@ from compliance.errors import UnknownName
 from compliance.jobs.job import HIGHEST_PRIORITY
 from compliance.mongo import driver_errors
 from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
-from worker.cli.erasure_certificate import certificate, verify_certificate_
 from worker.cli.person import SubjectArgument, other_names
+from worker.cli.recipients import acknowledge, recipients
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_fields, show_json, show_table
 
 BY_HAND = Cause(channel="cli")
@@ -23,11 +23,6 @@ BY_HAND = Cause(channel="cli")
 app = typer.Typer(
     help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.",
     epilog="Example: compliance erasure list",
-)
-
-app.command(epilog="Example: compliance erasure certificate cli-7f3c --out cli-7f3c.json")(certificate)
-app.command("verify-certificate", epilog="Example: compliance erasure verify-certificate cli-7f3c.json --key VKEY")(
-    verify_certificate_
 )
 
 CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]
@@ -87,6 +82,8 @@ def show(
         sys.stdout.write(f"kept beside them: {plain(elsewhere.fields)} ({elsewhere.ground}: {elsewhere.why})\n")
     for recipient in data_map.recipients:
         sys.stdout.write(f"to be told: {recipient.id}, which holds {recipient.holds}\n")
+    for notice in found.get("notices", ()):
+        sys.stdout.write(f"recipient {notice['recipient']}: {notice['state']}\n")
 
 
 @app.command("list", epilog="Example: compliance erasure list")
@@ -139,3 +136,7 @@ def release(ctx: typer.Context, subject_id: SubjectArgument, case: CaseOption, e
             person, case, now=now, actor=runtime(ctx).actor(services.settings), log=log, also=also
         )
     sys.stdout.write(f"released: case {case}\n")
+
+
+app.command(epilog="Example: compliance erasure recipients cli-7f3c")(recipients)
+app.command(epilog="Example: compliance erasure acknowledge cli-7f3c crm --reference CRM-1234")(acknowledge)

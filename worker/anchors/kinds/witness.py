@@ -5,7 +5,6 @@ Source: C2SP tlog-witness (add-checkpoint).
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import structlog
 from pydantic import AfterValidator, Field, FilePath
@@ -15,11 +14,12 @@ from compliance.audit.witness import Cosignature, KnownSize, check_witness, form
 from compliance.clock import Clock
 from compliance.errors import AnchorUnavailable, ConfigurationError
 from worker.anchors.anchor import KINDS, AnchorOptions, Head
-from worker.anchors.post import LOOPBACK, Post
+from worker.remote import NoAnswer, Remote, Url
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class WitnessAnchor:
 
     name: str
     witness: Verifier
-    post: Post
+    server: Remote
     clock: Clock
     known: dict[str, int] = field(default_factory=dict)
 
@@ -53,7 +53,10 @@ class WitnessAnchor:
 
     def _ask(self, head: Head, old_size: int) -> Cosignature | KnownSize:
         body = format_request(head.note, old_size=old_size, proof=head.proof_from(old_size))
-        answer = self.post.send("add-checkpoint", body, name=self.name)
+        try:
+            answer = self.server.post("add-checkpoint", body, TEXT)
+        except NoAnswer as error:
+            raise AnchorUnavailable(f"anchor {self.name} {error}") from None
         return read_answer(
             answer,
             note=head.note,
@@ -62,20 +65,6 @@ class WitnessAnchor:
             witness=self.witness,
             now=self.clock.now(),
         )
-
-
-def _reachable(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna")
-        is_plain = bool(host) and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
-    except ValueError:  # of the port, of the host
-        is_plain = False
-    if not is_plain or parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("expected https://host:port/prefix, without name, password, query or fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise ValueError("expected https://; without encryption only on this machine")
-    return url
 
 
 def _of_witness(vkey: str) -> str:
@@ -90,15 +79,15 @@ class WitnessOptions(AnchorOptions):
     """The submission prefix of a witness, and its key as its operator published it."""
 
     kind: Literal["witness"]
-    url: Annotated[str, AfterValidator(_reachable)]
+    url: Url
     vkey: Annotated[str, AfterValidator(_of_witness)]
     ca_file: FilePath | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10
 
     def open(self, clock: Clock) -> WitnessAnchor:
         """Return the anchor."""
-        post = Post(url=self.url, ca_file=self.ca_file, timeout_seconds=self.timeout_seconds)
-        return WitnessAnchor(name=self.name, witness=parse_vkey(self.vkey), post=post, clock=clock)
+        server = Remote(url=self.url, ca_file=self.ca_file, timeout_seconds=self.timeout_seconds)
+        return WitnessAnchor(name=self.name, witness=parse_vkey(self.vkey), server=server, clock=clock)
 
 
 KINDS.add("witness", WitnessOptions)

@@ -3,23 +3,47 @@
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Timer
+from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
+from pydantic import AfterValidator
+
 from compliance.audit.witness import Answer
-from compliance.errors import AnchorUnavailable, ConfigurationError
+from compliance.errors import ConfigurationError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_ANSWER_BYTES = 64 * 1024
 
 
+class NoAnswer(Exception):
+    """Nobody answered, not in time, or not what HTTP allows; says why, and not who."""
+
+
+def _reachable(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        is_plain = bool(host) and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:  # of the port, of the host
+        is_plain = False
+    if not is_plain or parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("expected https://host:port/prefix, without name, password, query or fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise ValueError("expected https://; without encryption only on this machine")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_reachable)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
-    """Where to send to.
+class Remote:
+    """A server of somebody else.
 
     Attributes:
         url: A prefix; ``https``, or ``http`` to this machine.
@@ -27,35 +51,37 @@ class Post:
         timeout_seconds: To connect, and again for all that comes after.
     """
 
-    url: str
+    url: Url
     timeout_seconds: float
     ca_file: Path | None = None
 
-    def send(self, path: str, body: bytes, *, name: str) -> Answer:
-        """Send *body* to *path* below the prefix, and return what is answered.
-
-        Args:
-            path: Without a leading slash.
-            body: What is sent.
-            name: Of the anchor, for errors.
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send *body* to *path* below the prefix, without a leading slash, and return what is answered.
 
         Raises:
-            AnchorUnavailable: When there is no answer in time, a wrong certificate, or an answer of more than 64 KiB.
+            NoAnswer: When there is no answer in time, a wrong certificate, or an answer of more than 64 KiB.
             ConfigurationError: When *ca_file* holds no certificates.
         """
+        return self._ask("POST", path, body, headers)
+
+    def get(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """Return what is answered for *path*; see ``post``."""
+        return self._ask("GET", path, None, headers)
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         parts = urlsplit(self.url)
+        where = f"{parts.path.rstrip('/')}/{path}" if path else parts.path or "/"
         try:
             with self._connect(parts) as connection:
-                headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close"}
-                connection.request("POST", f"{parts.path.rstrip('/')}/{path}", body, headers)
+                connection.request(method, where, body, {**headers, "Connection": "close"})
                 response = connection.getresponse()
                 answered = response.read(MAX_ANSWER_BYTES + 1)
                 if response.length and len(answered) <= MAX_ANSWER_BYTES:
                     raise http.client.IncompleteRead(b"", response.length)
         except (OSError, http.client.HTTPException) as error:
-            raise AnchorUnavailable(f"anchor {name} cannot be asked ({type(error).__name__})") from None
+            raise NoAnswer(f"cannot be asked ({type(error).__name__})") from None
         if len(answered) > MAX_ANSWER_BYTES:
-            raise AnchorUnavailable(f"anchor {name} answered with more than {MAX_ANSWER_BYTES} bytes")
+            raise NoAnswer(f"answered with more than {MAX_ANSWER_BYTES} bytes")
         media_type, _, _ = response.getheader("Content-Type", "").partition(";")
         return Answer(status=response.status, content_type=media_type.strip().lower() or None, body=answered)
 
@@ -90,7 +116,7 @@ class Post:
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except ssl.SSLError:
-            raise ConfigurationError("the CA file of a witness holds no certificates") from None
+            raise ConfigurationError("the CA file of a server holds no certificates") from None
 
 
 def _cut(line: socket.socket, is_over: Event) -> None:

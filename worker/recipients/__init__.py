@@ -1,0 +1,1 @@
+"""Telling other systems that somebody was erased (GDPR Art. 19)."""
