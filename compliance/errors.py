@@ -4,7 +4,7 @@
 
     ComplianceError
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable, GateClosed,
-     │                       RETRY    RecipientUnreachable
+     │                       RETRY    NotSealedYet, RecipientUnreachable
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch,
@@ -17,6 +17,7 @@
      ├ RecipientRefused      HALT     another system does not take what it is told
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
+     ├ CertificateNotIssued  HALT     (asked for by a person: no job raises it)
      ├ CheckFailed           HALT     (reported, never raised: the job that looked is done)
      ├ DuplicateEntry        HALT     (a repeat that was expected is caught by its caller)
      └ ConfigurationError    HALT     (exit 78)
@@ -81,6 +82,10 @@ class LeaseLost(TransientError):
 
 class GateClosed(TransientError):
     """A migration waits for a condition or for a person; the message says for which."""
+
+
+class NotSealedYet(TransientError):
+    """The audit log holds an entry, and nobody sealed or signed it until now."""
 
 
 class AnchorUnavailable(TransientError):
@@ -252,6 +257,12 @@ class StepRefused(ComplianceError):
 
 class JobKillsWorkers(ComplianceError):
     """A job whose workers vanish one after the other without committing anything."""
+
+
+class CertificateNotIssued(ComplianceError):
+    """There is nothing to certify; the message says what is missing."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 
 
 class CheckFailed(ComplianceError):

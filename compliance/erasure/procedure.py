@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from compliance.audit.entry import Detail
+from compliance.erasure.certificate import DETAIL
+from compliance.erasure.certify import find_surfaces, state_outcome
 from compliance.erasure.execute import carry_out
 from compliance.erasure.feasible import refuse_impossible_actions, refuse_lookalikes
 from compliance.erasure.holds import Holds
@@ -154,17 +156,22 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
         if step.kept and (count := erasure.affected.get(step.collection, {}).get(step.verb, 0))
     ]
     stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
+    surfaces, request = find_surfaces(erasure), erasure.requests.find(erasure.request_id) or {}
     verified = erasure.entry("erasure.verified", {"residual": {}})
 
     def effect(session: Session) -> Outcome:
         now = max(erasure.run.clock.now(), verified.created_at + TICK)  # readers sort by time
         changes = {"affected": erasure.affected, "kept": kept, "completed_at": now, "residual": {}}
         changes["notices"] = open_notices(erasure.data_map.recipients)
+        statement, digest = state_outcome(erasure, {**request, **changes, "state": stage.value}, surfaces)
         erasure.on_complete(session)
-        erasure.requests.move(erasure.request_id, stage, changes, now=now, session=session)
+        erasure.requests.move(
+            erasure.request_id, stage, {**changes, "certificate": statement}, now=now, session=session
+        )
         details: dict[str, Detail] = {
             "documents": total,
             "kept": {str(item["collection"]): int(item["documents"]) for item in kept},
+            DETAIL: digest,
         }
         return Outcome(
             entries=(verified, replace(erasure.entry("erasure.completed", details), created_at=now)),

@@ -11,6 +11,7 @@ from compliance.datamap.subject import Identity, SubjectId, to_entity_id
 from compliance.erasure.keyed import KeyedNeedles, reveal
 from compliance.erasure.locate import Locator, find_identity
 from compliance.erasure.request import Requests
+from compliance.erasure.surfaces import LOOKS, Look
 from compliance.erasure.sweep import Finder, compile_needles
 from compliance.jobs.run import Effect, Outcome, Run
 from compliance.mongo import Databases, Session
@@ -26,6 +27,7 @@ class Erasure:
         identity: Known from the root document; by id alone when that is gone already (a resumed or repeated request).
             Where the subject id is a pseudonym, nothing is known then, unless the id still stands somewhere.
         is_present: Whether the root document was there when this attempt began.
+        looks: What looks at each place beside the collections, by its name.
         affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
     """
 
@@ -36,6 +38,7 @@ class Erasure:
     batch_docs: int
     actor: str
     pseudonyms: Pseudonyms | None = None
+    looks: tuple[tuple[str, Look], ...] = LOOKS
     on_complete: Callable[[Session], None] = lambda _: None
     identity: Identity = field(init=False)
     is_present: bool = field(init=False)

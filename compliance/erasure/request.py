@@ -6,7 +6,7 @@ Document shape (``erasure_requests``)::
      normalised_id: str (only where subject_id is a pseudonym),
      plan: [{collection, action, documents}], affected: {collection: {delete|update|pull: int}},
      kept: [{collection, fields, ground, why, documents}], received_at: date, due_at: date, updated_at: date,
-     completed_at: date | null}
+     completed_at: date | null, certificate: str (canonical JSON of what the certificate states; when completed)}
 """
 
 from collections.abc import Mapping

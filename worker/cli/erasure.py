@@ -14,6 +14,7 @@ from compliance.errors import UnknownName
 from compliance.jobs.job import HIGHEST_PRIORITY
 from compliance.mongo import driver_errors
 from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
+from worker.cli.erasure_certificate import certificate, verify_certificate_
 from worker.cli.person import SubjectArgument, other_names
 from worker.cli.recipients import acknowledge, recipients
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_fields, show_json, show_table
@@ -23,6 +24,11 @@ BY_HAND = Cause(channel="cli")
 app = typer.Typer(
     help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.",
     epilog="Example: compliance erasure list",
+)
+
+app.command(epilog="Example: compliance erasure certificate cli-7f3c --out cli-7f3c.json")(certificate)
+app.command("verify-certificate", epilog="Example: compliance erasure verify-certificate cli-7f3c.json --key VKEY")(
+    verify_certificate_
 )
 
 CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]

@@ -8,9 +8,12 @@ from compliance.erasure.procedure import erase
 from compliance.erasure.progress import Erasure
 from compliance.erasure.request import Requests
 from compliance.erasure.stage import due_date
+from compliance.erasure.surface import PACKAGES
+from compliance.erasure.surfaces import LOOKS
 from compliance.jobs.job import Job
 from compliance.jobs.run import Run
 from compliance.mongo import Session
+from compliance.transfer.exported import packages_in
 from worker.job import ACTOR, Payload, job, subject_lock
 from worker.services import Services
 from worker.tasks.recipient_tell import Announcement
@@ -59,6 +62,7 @@ def erasure_request(payload: EraseSubject, run: Run, services: Services) -> None
         batch_docs=services.settings.batch_docs,
         actor=ACTOR,
         pseudonyms=services.pseudonyms,
+        looks=(*LOOKS, (PACKAGES, packages_in(services.transfer_dir))),
         on_complete=notices.record,
     )
     erase(erasure, dry_run=payload.dry_run)
