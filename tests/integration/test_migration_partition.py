@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 from deployment import Deployment
 from faults import Died, mortal
+from migrated import write_scripts
 from pymongo.errors import WriteError
 from stepping import declaration, dry, problems, stepping
 
@@ -257,8 +259,61 @@ def test_retention_drops_whole_buckets_and_says_how_many_documents(empty: Deploy
     assert sorted(found["_id"] for found in admin.app["events_all"].find()) == ["last", "none", "now", "text"]
     assert not set(BUCKETS) & set(admin.app.list_collection_names())
     assert problems(empty, "declared_indexes") == ()
-    dropped = [entry["details"] for entry in empty.entries(action="migration.step") if "drop_bucket" in str(entry)]
+    dropped = [entry["details"] for entry in empty.entries(**{"details.op": "drop_bucket"})]
     assert [(found["collection"], found["documents"]) for found in dropped] == [(name, 5) for name in BUCKETS]
+
+
+RETENTION = '''
+        """Drop old buckets."""
+
+
+        def up(ctx):
+            """One is left, and the present one."""
+            ctx.drop_buckets("events", keep=1)
+            ctx.create_collection("behind", schema={"bsonType": "object"})
+
+
+        def down(ctx):
+            """They are gone."""
+            ctx.drop_collection("behind")
+'''
+DROPPING = 6  # transactions: the start, two buckets, the end of the step, the step behind it, the end of the script
+
+
+@pytest.mark.parametrize("at", range(1, DROPPING + 1))
+def test_who_dies_between_two_buckets_is_followed_by_one_who_drops_the_rest(
+    empty: Deployment, tmp_path: Path, at: int
+) -> None:
+    admin = arrange(empty)
+    partition(empty)
+    folder = write_scripts(tmp_path / "scripts", {"v002_post_old.py": RETENTION})
+    runner = empty.with_settings(migrations=folder).runner()
+    dying = mortal(runner.databases, at=at, committed=True)
+
+    with pytest.raises(Died):
+        replace(runner, databases=dying).up()
+    assert dying.fate.calls == at
+    runner.up()
+
+    assert not set(BUCKETS) & set(admin.app.list_collection_names())
+    assert sorted(found["_id"] for found in admin.app["events_all"].find()) == ["none", "text"]
+    assert "v002_post_old" in runner.history.applied()
+    assert declaration(empty, "collection:events_2026_03") is None
+    told = [entry["details"]["collection"] for entry in empty.entries(**{"details.op": "drop_bucket"})]
+    assert set(told) == set(BUCKETS)
+    assert len(told) <= len(BUCKETS) + 1  # one whose entry is there, and that did not go
+
+
+def test_the_deaths_between_buckets_are_all_there_are(empty: Deployment, tmp_path: Path) -> None:
+    arrange(empty)
+    partition(empty)
+    folder = write_scripts(tmp_path / "scripts", {"v002_post_old.py": RETENTION})
+    runner = empty.with_settings(migrations=folder).runner()
+    databases = mortal(runner.databases, at=0, committed=False)
+
+    replace(runner, databases=databases).up()
+
+    assert databases.fate.calls == DROPPING
 
 
 def test_a_bucket_with_a_person_under_a_legal_hold_stays(empty: Deployment) -> None:

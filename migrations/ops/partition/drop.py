@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from compliance.audit.entry import Detail
 from compliance.datamap.buckets import Bucket
 from compliance.datamap.subject import Identity
 from compliance.erasure.holds import Holds
@@ -13,7 +14,7 @@ from compliance.mongo import Session, driver_errors
 from migrations.ops.ddl import alter
 from migrations.ops.partition.scheme import get_scheme, present_buckets
 from migrations.ops.partition.view import NAMESPACE_NOT_FOUND, route
-from migrations.step import Kind
+from migrations.step import Kind, Step
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
@@ -22,38 +23,48 @@ PSEUDONYM = "hmac-sha256:"
 
 
 def drop(ctx: "Hands", collection: str, *, keep: int) -> None:
-    """Drop every bucket but the present one and the *keep* before it, each with its entry in the audit log.
+    """Drop every bucket but the present one and the *keep* before it, in one step.
+
+    The entry of a bucket in the audit log comes before it goes, so that none goes without; who goes on after an
+    interruption drops what is left.
 
     Raises:
-        LegalHoldActive: When one of them holds data of a person under a legal hold; nothing was dropped.
+        LegalHoldActive: When one of them holds data of a person under a legal hold; none of them was dropped.
         StepFailed: When *collection* is not partitioned.
     """
     if keep < 1:
         raise StepFailed("keep at least one bucket beside the present one")
+    step = ctx.begin(Kind.DDL, f"drop old buckets of {collection}", collection=collection, keep=keep)
+    if step is None:
+        return
     scheme = get_scheme(ctx, collection)
     first = scheme.every.before(scheme.every.start_of(ctx.databases.server_time()), keep)
     present = present_buckets(ctx, scheme)
     old = [bucket for bucket in present if bucket.end <= first]
     _refuse_held(ctx, old)
-    kept = [bucket.name for bucket in present if bucket not in old]
-    for bucket in old:
-        step = ctx.begin(Kind.DDL, f"drop bucket {bucket.name}", bucket=bucket.name)
-        if step is None:
-            continue
-        with driver_errors():
-            documents = ctx.databases.app[bucket.name].count_documents({})  # as it was before; somebody may write since
-        ctx.report(f"drop bucket {bucket.name}: about {documents} documents dated before {bucket.end:%Y-%m-%d}")
-        route(ctx, scheme, sorted({*kept, *(other.name for other in old if other > bucket)}))
+    for number, bucket in enumerate(old, 1):
+        _announce(ctx, step, bucket)
+        route(ctx, scheme, [other.name for other in present if other not in old[:number]])
         alter(ctx, "drop", bucket.name, allowed=(NAMESPACE_NOT_FOUND,))
-        if ctx.is_dry_run:
-            continue
-
-        def effect(session: Session, name: str = bucket.name) -> None:
-            ctx.databases.compliance[DECLARED].delete_many({"collection": name}, session=session)
-
-        ctx.finish(step, {"op": "drop_bucket", "collection": bucket.name, "documents": documents}, effect)
     if not old:
         ctx.report(f"no bucket of {collection} is older than {first:%Y-%m-%d}")
+    if not ctx.is_dry_run:
+        ctx.finish(step, {"op": "drop_buckets", "collection": collection, "is_done": True})
+
+
+def _announce(ctx: "Hands", step: Step, bucket: Bucket) -> None:
+    """Say which bucket goes; it is declared no more."""
+    with driver_errors():
+        documents = ctx.databases.app[bucket.name].count_documents({})  # somebody may write until it is gone
+    ctx.report(f"drop bucket {bucket.name}: about {documents} documents dated before {bucket.end:%Y-%m-%d}")
+    if ctx.is_dry_run:
+        return
+
+    def effect(session: Session) -> None:
+        ctx.databases.compliance[DECLARED].delete_many({"collection": bucket.name}, session=session)
+
+    details: dict[str, Detail] = {"op": "drop_bucket", "collection": bucket.name, "documents": documents}
+    ctx.commit(step, details, effect, place=dict)
 
 
 def _refuse_held(ctx: "Hands", buckets: Iterable[Bucket]) -> None:
