@@ -36,6 +36,7 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "export_collection": ("collection",),
     "import_collection": ("collection",),
 }
+SHAPE: Final = "Shape"  # of ``CHANGE = Shape(...)``, an online change, which stands for the steps that it takes
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "aggregate": ("pipeline",),
     "bulk_write": ("requests",),
@@ -131,6 +132,11 @@ class Operation:
         return not self.target
 
     @property
+    def is_shape(self) -> bool:
+        """Whether it is an online change, which writes the fields of both of its shapes."""
+        return self.is_step and self.name == SHAPE
+
+    @property
     def line(self) -> int:
         """Where it stands."""
         return self.node.lineno
@@ -153,7 +159,7 @@ class Operation:
     def collection(self) -> str | None:
         """The collection of the application database it works on; None where the text does not tell."""
         if self.is_step:
-            found = self.value("collection", self.value("name")) if self.name in STEPS else None
+            found = self.value("collection", self.value("name")) if self.name in (*STEPS, SHAPE) else None
         elif self.name == "command":
             found = self.command[1]
         elif self.name in ("create_collection", "drop_collection"):
@@ -185,6 +191,8 @@ class Operation:
             statements = self.command[2].get("updates")
             listed = statements if isinstance(statements, list) else []
             return tuple(statement.get("u") for statement in listed if isinstance(statement, dict))
+        if self.is_shape:
+            return tuple(found for found in (self.value("up"), self.value("down")) if found is not None)
         found = self.value("update")
         return () if found is None else (found,)
 
@@ -204,9 +212,19 @@ def _kind_of_step(operation: Operation) -> Kind:
             return Kind.EXPAND if operation.value("to", "strict") != "strict" else Kind.CONTRACT
         case "drop_collection" | "drop_index" | "drop_buckets":
             return Kind.CONTRACT
-        case "backfill" | "walk" | "transform" | "restore" | "rebuild" | "atomic" | "partition" | "merge_partitions":
+        case (
+            "backfill"
+            | "walk"
+            | "transform"
+            | "restore"
+            | "rebuild"
+            | "atomic"
+            | "partition"
+            | "merge_partitions"
+            | "Shape"
+        ):
             return Kind.DATA
-    return Kind.OTHER
+    return Kind.DATA if operation.is_shape else Kind.OTHER
 
 
 def _kind_of_call(operation: Operation) -> Kind:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from migrations.governance.operation import CALLED, UNKNOWN, Handle, Operation, Way
+from migrations.governance.operation import CALLED, SHAPE, UNKNOWN, Handle, Operation, Way
 from migrations.governance.values import Method, Names, assign, bind, compute
 
 MOST_NODES = 50_000  # a script that makes more of itself than that is read up to here
@@ -27,7 +27,7 @@ class Function:
 
 
 def read_operations(tree: ast.Module) -> tuple[Operation, ...]:
-    """Return every operation that ``up`` and ``down`` of *tree* lead to, in the order of the text."""
+    """Return every operation that ``up`` and ``down`` of *tree* lead to, or its online change is, in their order."""
     reader = _Reader()
     names: Names = {}
     reader.run(tree.body, names)
@@ -244,6 +244,8 @@ class _Reader:
         options = {keyword.arg or "**": self.value(keyword.value, names) for keyword in node.keywords}
         if isinstance(function, Handle) and function.steps and isinstance(function.steps[-1], str):
             return self._operate(node, function, arguments, options)
+        if isinstance(node.func, ast.Name) and node.func.id == SHAPE and function is UNKNOWN:
+            return self._operate(node, Handle((SHAPE,)), arguments, options)
         if isinstance(function, Function):
             self.enter(function, arguments, options)
             return UNKNOWN

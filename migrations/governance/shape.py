@@ -98,6 +98,14 @@ def _sent_schema(operation: Operation) -> Any:
     return validator.get("$jsonSchema") if isinstance(validator, dict) else None
 
 
+def declared_by(operation: Operation) -> list[Mapping[str, Any]]:
+    """Return every ``$jsonSchema`` that *operation* gives, also during and after an online change."""
+    given = [schema_of(operation)]
+    if operation.is_shape:
+        given += [operation.value("schema_during"), operation.value("schema_after")]
+    return [schema for schema in given if isinstance(schema, dict)]
+
+
 def schemas(case: Case) -> Iterator[tuple[Operation, Mapping[str, Any], Mapping[str, Any] | None]]:
     """Yield each operation of ``up`` that gives a schema, the schema, and the one before it in the folder."""
     last: dict[str, Mapping[str, Any]] = {}

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,48 @@ NEAR: list[tuple[str, Sample, list[str]]] = [
 @pytest.mark.parametrize(("sample", "expected"), [case[1:] for case in NEAR], ids=[case[0] for case in NEAR])
 def test_a_rule_knows_what_lies_close_to_it(sample: Sample, expected: list[str]) -> None:
     assert sorted(set(codes(sample))) == sorted(set(expected))
+
+
+SHAPED = '''"""Split the name."""
+
+from migrations.context import Shape
+
+OWNER = "backend"
+REVIEWED_BY = "data protection"
+
+CHANGE = Shape(
+    collection="COLLECTION",
+    old=("name",),
+    new=("first", "last"),
+    up=[{"$set": {"first": FIRST, "last": "$name"}}],
+    down=[{"$set": {"name": {"$concat": ["$first", " ", "$last"]}}}],
+    schema_during={"properties": {"name": {"bsonType": "string"}}},
+    schema_after={"required": ["first"]},
+)
+'''
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, []),
+        ({'"name",': '"phone",', '{"name": {"$': '{"phone": {"$', "$name": "$phone"}, ["MX080"]),
+        ({'"first",': '"phone",', '"first": F': '"phone": F', '["first"]': "[]"}, ["MX080"]),
+        ({'"first": FIRST': '"first.phone": FIRST'}, ["MX080"]),
+        ({'down=[{"$set": {"name"': 'down=[{"$set": {"name.phone"'}, ["MX080"]),
+        ({'"name": {"bsonType"': '"phone": {"bsonType"'}, ["MX080"]),
+        ({'"required": ["first"]': '"properties": {"phone": {}}'}, ["MX080"]),
+        ({'"required": ["first"]': '"properties": {"a.b": {}}'}, ["MX044"]),
+        ({'"first",': '"user_id",', '"first": F': '"user_id": F'}, ["MX081"]),
+        ({'"first": FIRST': '"granted": True'}, ["MX083"]),
+        ({"COLLECTION": "audit_log"}, ["MX084"]),
+    ],
+)
+def test_rules_about_fields_see_what_an_online_change_writes(changes: dict[str, str], found: list[str]) -> None:
+    source = SHAPED
+    for old, new in changes.items():
+        assert old in source
+        source = source.replace(old, new)
+    source = source.replace("COLLECTION", "letters").replace("FIRST", '{"$literal": "x"}')
+
+    assert codes(replace(data("pass"), source=source)) == found

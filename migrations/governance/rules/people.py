@@ -12,7 +12,7 @@ from migrations.governance.operation import CALLED, Kind, Operation, Way
 from migrations.governance.reading import Function
 from migrations.governance.rule import Case, Fault, at, rule
 from migrations.governance.sample import data, pre
-from migrations.governance.shape import assignments, properties, schema_of
+from migrations.governance.shape import assignments, declared_by, properties
 
 PERSONAL = frozenset({
         "address", "birthdate", "birthday", "birthplace", "dob", "email", "emails", "ethnicity", "familyname",
@@ -84,17 +84,22 @@ def _touched(rule: Rule) -> tuple[str, ...] | None:
 
 
 def _fields(case: Case) -> Iterator[tuple[Operation, str, str]]:
-    """Yield each operation of ``up``, its collection, and each field that it declares or writes."""
+    """Yield each operation of ``up``, its collection, and each field that it declares or writes, once."""
     for operation in case.script.steps(Way.UP):
-        name, schema = operation.collection, schema_of(operation)
-        if name is None or operation.database != "app":
-            continue
-        if schema is not None:
-            yield from ((operation, name, path) for path, _ in properties(schema))
-        for update in operation.updates if operation.kind is Kind.DATA else ():
-            for verb, path, value in assignments(update) or ():
-                if verb != "$unset":
-                    yield operation, name, str(value if verb == "$rename" else path)
+        name = operation.collection
+        if name is not None and operation.database == "app":
+            yield from ((operation, name, path) for path in dict.fromkeys(_paths(operation)))
+
+
+def _paths(operation: Operation) -> Iterator[str]:
+    for schema in declared_by(operation):
+        yield from (path for path, _ in properties(schema))
+    for shape in (operation.value("old"), operation.value("new")) if operation.is_shape else ():
+        yield from (path for path in (shape if isinstance(shape, list) else ()) if isinstance(path, str))
+    for update in operation.updates if operation.kind is Kind.DATA else ():
+        for verb, path, value in assignments(update) or ():
+            if verb != "$unset":
+                yield str(value if verb == "$rename" else path)
 
 
 @rule(

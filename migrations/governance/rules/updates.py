@@ -11,11 +11,11 @@ from migrations.governance.sample import data
 from migrations.governance.shape import (
     SETTLING,
     assignments,
+    declared_by,
     fields_of_filter,
     fields_of_update,
     referred,
     root,
-    schema_of,
     walk,
 )
 
@@ -167,8 +167,8 @@ def _dotted(operation: Operation) -> Iterator[str]:
             values += [value for _, _, value in assignments(update) or ()]
     names = (name for value in values for inner in walk(value) if isinstance(inner, dict) for name in inner)
     yield from (name for name in names if isinstance(name, str) and "." in name)
-    schema = schema_of(operation)
-    listed = [inner.get("properties") for inner in walk(schema) if isinstance(inner, dict)]
+    given = (inner for schema in declared_by(operation) for inner in walk(schema))
+    listed = [inner.get("properties") for inner in given if isinstance(inner, dict)]
     yield from (name for inner in listed if isinstance(inner, dict) for name in inner if "." in str(name))
 
 
