@@ -20,7 +20,6 @@ from compliance.mongo import Databases, Document, driver_errors
 
 LOOKED_UP = 2000  # ids in one query
 BEING_ERASED = (Stage.EXECUTING, Stage.RESIDUAL_FOUND, *COMPLETE)
-_PSEUDONYMS = {"$gte": f"{SCHEME}:", "$lt": f"{SCHEME};"}  # ";" sorts right behind ":"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +46,19 @@ class Erased:
         return Recognised.of(requests, self.pseudonyms)
 
     def require_keys(self) -> None:
-        """Look whether this process could recognise people who are known by pseudonyms.
+        """Look whether this process could recognise everybody who is known by a pseudonym.
 
         Raises:
-            ConfigurationError: When there are such people, and no key.
+            ConfigurationError: When a person who was erased is named by a key that is not there.
         """
-        if self.pseudonyms is None and self._is_any(_PSEUDONYMS):
-            raise ConfigurationError(
-                f"people who were erased are named by pseudonyms, and this process has no {VARIABLE}: it could bring "
-                "one of them back; give it the keys of the workers"
-            )
+        for gap in _gaps(self.pseudonyms):
+            found = next(self._find("subject_id", gap), None)
+            if found is not None:
+                key = str(found["subject_id"]).split(":")[1]
+                raise ConfigurationError(
+                    f"people who were erased are named by pseudonyms, and this process has no {VARIABLE} with the key "
+                    f"{key}: it could bring one of them back; give it the keys of the workers, old ones, too"
+                )
 
     def _ways(self) -> list[Callable[[bytes], Iterator[Any]]]:
         """Return what names those who could stand in a document, for the types of ids that requests have."""
@@ -76,12 +78,12 @@ class Erased:
         fields = ("subject_id",) if self.pseudonyms is None else ("subject_id", "normalised_id")
         return [found for field in fields for found in self._find(field, {"$in": names})]
 
-    def _find(self, field: str, condition: Document) -> list[Document]:
-        """Return the requests that count; the query names *field* alone, so that no other index is taken."""
+    def _find(self, field: str, condition: Document) -> Iterator[Document]:
+        """Yield the requests that count; the query names *field* alone, so that no other index is taken."""
         wanted = {"subject_id": 1, "normalised_id": 1, "state": 1, "dry_run": 1}
         with driver_errors():
             found = self.databases.compliance[REQUESTS].find({field: condition}, wanted)
-            return [one for one in found if one["state"] in self.stages and not one.get("dry_run")]
+            yield from (one for one in found if one["state"] in self.stages and not one.get("dry_run"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,16 @@ class Recognised:
 def _opaque_in(raw: bytes) -> Iterator[str]:
     yield from (text for text in texts_in(raw) if OPAQUE.fullmatch(text))
     yield from long_ids_in(raw)
+
+
+def _gaps(pseudonyms: Pseudonyms | None) -> Iterator[Document]:
+    """Yield conditions that together hold for every pseudonym of a key that is not there: ranges of the index."""
+    first = f"{SCHEME}:"
+    keys = pseudonyms.keys if pseudonyms is not None else ()
+    for beginning in sorted(f"{SCHEME}:{key.name}:" for key in keys):
+        yield {"$gte": first, "$lt": beginning}
+        first = f"{beginning[:-1]};"  # sorts right behind every text with that beginning
+    yield {"$gte": first, "$lt": f"{SCHEME};"}
 
 
 def _in_batches(names: Iterable[Any]) -> Iterator[list[Any]]:

@@ -59,6 +59,7 @@ def import_package(importing: Import) -> None:
         UnknownName: When the data map does not declare the collection as an import target, or the package lacks it.
         ManifestMismatch: When the file is not the one that was exported.
         InvalidPayload: Naming the first line that is wrong; nothing was written.
+        ConfigurationError: When a person who was erased is named by a key that this process has not.
     """
     path = package_path(importing.directory, importing.package)
     file = _find_file(importing, path)
@@ -84,6 +85,7 @@ def _find_file(importing: Import, path: Path) -> File:
 
 def _look_first(importing: Import, stream: BinaryIO) -> None:
     people = Erased(databases=importing.databases, pseudonyms=importing.pseudonyms)
+    people.require_keys()
     line = 0
     for batch in _batches(ndjson.read(stream), importing.batch_docs):
         importing.run.check()

@@ -1,7 +1,7 @@
 """Erased people are recognised in documents by the index of their requests, whatever their ids are."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,11 +189,49 @@ def test_nothing_is_given_back_where_nobody_could_be_recognised(empty: Deploymen
     club = lettered(empty, tmp_path)
     erase_and_keep(club)
 
-    with pytest.raises(ConfigurationError, match="has no COMPLIANCE_PSEUDONYM_KEYS"):
+    with pytest.raises(ConfigurationError, match="has no COMPLIANCE_PSEUDONYM_KEYS with the key"):
         club.runner(pseudonyms=None).down("001")
 
     assert letters(club) == ["-", "-"]
     assert club.entries(action="migration.reverting") == []
+
+
+@pytest.mark.parametrize(
+    ("named", "held", "is_enough"),
+    [
+        ("k1", (), False),
+        ("k1", ("k1",), True),
+        ("k1", ("k2", "k1"), True),
+        ("k1", ("k2",), False),
+        ("k2", ("k1",), False),
+        ("k1", ("k0", "k2"), False),
+        ("k1", ("k", "k1-", "k10", "k1x"), False),
+        ("k1-a", ("k1",), False),
+        ("k1-a", ("k1-a", "k1"), True),
+    ],
+)
+def test_the_key_that_names_somebody_who_was_erased_has_to_be_there(
+    empty: Deployment,
+    named: str,
+    held: tuple[str, ...],
+    is_enough: bool,  # noqa: FBT001
+) -> None:
+    requests, secret = empty.admin.compliance["erasure_requests"], "s" * 40
+    name = Pseudonyms("members", (PseudonymKey(named, secret),)).make(ANN)
+    other = Pseudonyms("members", (PseudonymKey("unused", secret),)).make(ANN)
+    requests.insert_many(
+        [
+            {"_id": "done", "subject_id": name, "state": "completed"},
+            {"_id": "plan", "subject_id": other, "state": "completed", "dry_run": True},
+            {"_id": "open", "subject_id": other, "state": "received"},
+            {"_id": "plain", "subject_id": ObjectId(), "state": "completed"},
+        ]
+    )
+    keys = tuple(PseudonymKey(one, secret) for one in held)
+    erased = Erased(databases=empty.worker, pseudonyms=Pseudonyms("members", keys) if keys else None)
+
+    with nullcontext() if is_enough else pytest.raises(ConfigurationError, match=f"with the key {named}: "):
+        erased.require_keys()
 
 
 def test_without_an_erasure_no_key_is_needed(empty: Deployment, tmp_path: Path) -> None:

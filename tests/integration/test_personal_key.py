@@ -270,6 +270,18 @@ def test_an_import_refuses_documents_of_erased_people(club: Deployment) -> None:
     assert "line 1 holds the id of an erased person" in (job.error or {})["message"]
 
 
+def test_an_import_is_refused_where_the_key_of_somebody_who_was_erased_is_not_there(rotated: Deployment) -> None:
+    before = rotated.with_settings(pseudonym_keys=SecretStr(OLD_KEY))
+    before.run("export.run", {"collection": "profiles", "package": "all"})
+    erase(before, ANN, "r-2")
+    later = rotated.with_settings(pseudonym_keys=SecretStr(NEW_KEY))
+    job = later.run("import.run", {"package": "all", "collection": "profiles"}, "r-3")
+
+    assert (job.state, code(job)) == ("parked", "ConfigurationError")
+    assert "no COMPLIANCE_PSEUDONYM_KEYS with the key" in (job.error or {})["message"]
+    assert rotated.admin.app["profiles"].count_documents({}) == 1
+
+
 def test_the_address_is_found_nowhere_but_with_the_application(
     club: Deployment, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
