@@ -30,7 +30,10 @@ class Disturbance:
 
 
 class DisturbedDatabases(Databases):
-    """Databases whose n-th transaction meets a disturbance: before it begins, or between its effect and its commit."""
+    """Databases whose n-th transaction meets a disturbance: before it begins, or between its effect and its commit.
+
+    Where that one has no effect, for it raises, the next one that has is meant.
+    """
 
     def __init__(self, databases: Databases, disturbance: Disturbance, *, at: int, moment: str) -> None:
         super().__init__(databases.client, databases.name, databases.participant)
@@ -44,8 +47,8 @@ class DisturbedDatabases(Databases):
 
     def transact(self, work: Callable[[Session], T]) -> T:
         self.calls["all"] += 1
-        is_here = self.calls["all"] == self.at
-        if is_here and self.moment == BEFORE:
+        is_here = self.calls["all"] >= self.at
+        if is_here and self.moment == BEFORE and not self.disturbance.is_over:
             self.disturbance.step_down()
 
         def disturbed(session: Session) -> T:

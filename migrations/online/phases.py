@@ -191,9 +191,11 @@ def _begin_to_follow(ctx: "Hands", shape: Shape) -> None:
 def _walk(ctx: "Hands", shape: Shape, op: str, where: Document, update: Pipeline) -> None:
     """Carry *update* through the collection once; what is written behind the place reached is the reconciler's."""
     step = begin(ctx, op, collection=shape.collection, where=where, update=update)
-    if step is None:
-        return
+    if step is not None:
+        _pass(ctx, step, shape, op, where, update)
 
+
+def _pass(ctx: "Hands", step: Step, shape: Shape, op: str, where: Document, update: Pipeline) -> None:
     def change(batch: Document, session: Session) -> Changed:
         changed = updated(ctx, shape.collection, batch, update, session=session)
         if changed.documents:
@@ -235,17 +237,22 @@ def _retry_followed(ctx: "Hands", shape: Shape) -> None:
 
 
 def _remove(ctx: "Hands", shape: Shape, side: Side) -> None:
-    """Remove *side* from every document, pass by pass, until none has it."""
+    """Remove *side* from every document, pass by pass, until none has it: one step, however many passes it takes."""
+    where, update, op = holds(shape.fields(side)), drop(shape, side), f"remove_{side}"
+    step = begin(ctx, op, collection=shape.collection, where=where, update=update)
+    if step is None:
+        return
     documents = ctx.databases.app[shape.collection].with_options(read_concern=ReadConcern("majority"))
     for _ in range(PASSES):
         _wait(ctx, shape, leaving=side)
         with driver_errors():
-            left = documents.count_documents(holds(shape.fields(side)))
+            left = documents.count_documents(where)
         if not left:
             return
-        _walk(ctx, shape, f"remove_{side}", holds(shape.fields(side)), drop(shape, side))
+        _pass(ctx, replace(step, place={"of": left, **step.place}), shape, op, where, update)
+        step = replace(step, place={})
     with driver_errors():
-        left = documents.count_documents(holds(shape.fields(side)))
+        left = documents.count_documents(where)
     if left:
         raise ShapesDisagree(
             f"{left} documents of {shape.collection} keep the {side} shape: {_name_disagreeing(ctx, shape)}; the "
