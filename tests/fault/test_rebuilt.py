@@ -70,9 +70,34 @@ def writing(deployment: Deployment) -> Iterator[Counter[int]]:
         thread.join()
 
 
+ASLEEP = """
+import os, runpy, signal
+from migrations.ops.rebuild.copy import Copier
+from migrations.ops.rebuild.exchange import Exchange
+
+def fall_asleep(owner, name, left):
+    original = getattr(owner, name)
+    def asleep(self, *arguments):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return original(self, *arguments)
+    setattr(owner, name, asleep)
+
+fall_asleep({place})
+runpy.run_module("migrations", run_name="__main__")
+"""
+PLACES = {
+    "copy": 'Copier, "made", 3',  # two batches are there
+    "freeze": 'Exchange, "_make_unique", 1',  # writes are refused
+    "exchange": 'Exchange, "_rename", 1',  # the next command exchanges the two
+}
+
+
 @contextmanager
-def process(deployment: Deployment, home: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Migrate in a process of its own."""
+def asleep(deployment: Deployment, home: Path, phase: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Migrate in a process of its own, which stops itself in *phase*; it is stopped when the block begins."""
     environ = {
         "PATH": os.defpath,
         **deployment.environ(home),
@@ -80,22 +105,28 @@ def process(deployment: Deployment, home: Path) -> Iterator["subprocess.Popen[by
         "COMPLIANCE_LEASE_SECONDS": "1",
         "COMPLIANCE_BATCH_DOCS": "10",
     }
-    started = subprocess.Popen([sys.executable, "-m", "migrations"], env=environ, stderr=subprocess.PIPE)
+    script = ASLEEP.format(place=PLACES[phase])
+    started = subprocess.Popen([sys.executable, "-c", script], env=environ, stderr=subprocess.PIPE)
     try:
+        wait_until(lambda: is_stopped(started.pid), timeout=60, what="it falls asleep")
         yield started
     finally:
         started.kill()
         started.communicate()
 
 
-def has_begun(deployment: Deployment, phase: str) -> bool:
-    """Whether it is at *phase*: the copy is filled, writes are refused, or the copy has its last name."""
-    names = deployment.admin.app.list_collection_names()
+def is_stopped(pid: int) -> bool:
+    """Whether the child *pid* sleeps by a signal; one that ended is left to whoever waits for it."""
+    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def is_at(deployment: Deployment, phase: str) -> bool:
+    """Whether what is there is that of *phase*: a part of the copy; writes are refused; the copy has its last name."""
+    copies = {name for name in deployment.admin.app.list_collection_names() if name.startswith("things_shadow")}
     if phase == "copy":
-        return "things_shadow" in names
-    if phase == "freeze":
-        return is_frozen(deployment.admin)
-    return any(name.startswith("things_shadow_") for name in names)
+        return copies == {"things_shadow"} and not is_frozen(deployment.admin)
+    is_named = any(name.startswith("things_shadow_") for name in copies)
+    return is_frozen(deployment.admin) and is_named == (phase == "exchange")
 
 
 def finish(deployment: Deployment) -> None:
@@ -113,10 +144,8 @@ def test_a_rebuilding_that_sleeps_past_its_lease_is_finished_by_another_and_lose
     rebuilt: Deployment, tmp_path: Path, phase: str
 ) -> None:
     app = rebuilt.admin.app["things"]
-    with writing(rebuilt) as acknowledged, process(rebuilt, tmp_path) as started:
-        with suppress(AssertionError):  # too fast to be met: it is done then
-            wait_until(lambda: started.poll() is not None or has_begun(rebuilt, phase), timeout=60, what="begins")
-        started.send_signal(signal.SIGSTOP)
+    with writing(rebuilt) as acknowledged, asleep(rebuilt, tmp_path, phase) as started:
+        assert is_at(rebuilt, phase)
         finish(rebuilt)
         started.send_signal(signal.SIGCONT)
         _, errors = started.communicate(timeout=60)

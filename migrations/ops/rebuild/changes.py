@@ -64,8 +64,12 @@ class Stream:
     collection: str
     events: ChangeStream[Document]
 
-    def next(self, limit: int) -> Changes:
+    def next(self, limit: int, *, upto: Timestamp | None = None) -> Changes:
         """Return the next changes, at most *limit*, or up to the exchange; waits for none.
+
+        Args:
+            limit: Beside writers who never rest this many are waited for, unless *upto* says how far is enough.
+            upto: Return behind the first change that is as late as this.
 
         Raises:
             StepFailed: When somebody else dropped or renamed the collection.
@@ -79,7 +83,7 @@ class Stream:
                     break
                 found.upto = event["clusterTime"]
                 self._note(event, found)
-                if found.is_exchanged:
+                if found.is_exchanged or (upto is not None and found.upto >= upto):
                     break
             found.token = self.events.resume_token
         return found

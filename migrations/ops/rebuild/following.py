@@ -53,7 +53,7 @@ class Following:
         now = now_of(self.ctx.databases) if since is None else since
         while True:
             self.check()
-            some = stream.next(EVENTS)
+            some = stream.next(EVENTS, upto=now)
             self.place = {**self.place, "token": some.token or self.place["token"]}
             if some.ids:
                 self.copy_again(list(some.ids.values()))

@@ -197,9 +197,13 @@ class Rebuilding:
                     f"{self.collection}: more than {self.budget.total_seconds():g} s; writes are let in again"
                 )
                 return False
-            except (Exception, KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit):
                 with suppress(LeaseLost):
                     self._let_go()
+                raise
+            except Exception:
+                self._let_go()
+                self.ctx.confirm()  # where somebody took over, that is why, and nothing is wrong
                 raise
         return True
 

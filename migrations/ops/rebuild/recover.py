@@ -131,7 +131,7 @@ def _look_back(ctx: "Hands", found: Document) -> Changes:
         now = now_of(ctx.databases)
         is_behind = True
         while is_behind:
-            since = stream.next(MANY)
+            since = stream.next(MANY, upto=now)
             late.deleted = {key: id_ for key, id_ in late.deleted.items() if key not in since.ids}
             is_behind = not since.is_last and since.upto < now
     return late
