@@ -37,6 +37,7 @@ from compliance.roles import PRE_IMAGES as KEPT_BY_MIGRATIONS
 from compliance.roles import PROFILES, STREAM_PRE_IMAGES
 
 PURGED_DOCS = 1000  # in one delete
+_EMPTY = 1e-6  # of an oplog in which next to nothing is
 PROVISION = "run `compliance doctor --provision`, so that workers may look"
 
 
@@ -90,18 +91,30 @@ def oplog(scope: Scope) -> Surface:
     found = status.get("oplog")
     if found is None:
         return unknown(OPLOG, "the server tells nothing of its oplog", todo="ask the administrator of the servers")
-    first, last = found["earliestOptime"].as_datetime(), found["latestOptime"].as_datetime()
-    least = status.get("oplogTruncation", {}).get("oplogMinRetentionHours", 0)
-    window = f"the oplog reached from {_time(first)} to {_time(last)}, with a least retention of {least:g} hours"
-    if first > scope.done_at:
+    return judge_oplog(
+        found["earliestOptime"].as_datetime(),
+        found["latestOptime"].as_datetime(),
+        filled=stats["size"] / stats["maxSize"],
+        least=timedelta(hours=status.get("oplogTruncation", {}).get("oplogMinRetentionHours", 0)),
+        done_at=scope.done_at,
+    )
+
+
+def judge_oplog(first: datetime, last: datetime, *, filled: float, least: timedelta, done_at: datetime) -> Surface:
+    """Return what is known of an oplog that reaches from *first* to *last*.
+
+    Args:
+        first: When its oldest entry was written.
+        last: When its newest was.
+        filled: Which part of its largest size it takes; one that is not full reaches further back before it loses any.
+        least: How long entries are kept at least.
+        done_at: When the person was erased.
+    """
+    window = f"the oplog reached from {_time(first)} to {_time(last)}, with a least retention of {_hours(least)} hours"
+    if first > done_at:
         return clean(OPLOG, f"{window}: from after the erasure")
-    room = max(stats["maxSize"] / max(stats["size"], 1), 1.0)
-    return _leaving(scope.done_at, max((last - first) * room, timedelta(hours=least)), window)
-
-
-def _leaving(done_at: datetime, length: timedelta, window: str) -> Surface:
     try:
-        at = done_at + length
+        at = done_at + max((last - first) / min(max(filled, _EMPTY), 1.0), least)
     except OverflowError:
         at = datetime.max.replace(tzinfo=done_at.tzinfo)
     return expires(OPLOG, _whole(at), f"{window}; at that rate the entries leave it by this date")
@@ -170,6 +183,17 @@ def profile(scope: Scope) -> Surface:
         is_there = bool(list(database.list_collections(filter={"name": PROFILES})))
         others = len(database.client.admin.command("hello").get("hosts", ())) - 1
     found = sum(1 for _ in sweep_collection(database[PROFILES], scope.needles, check=scope.check)) if is_there else 0
+    return judge_profile(level, found, others=others)
+
+
+def judge_profile(level: int, found: int, *, others: int) -> Surface:
+    """Return what is known of the profiler when *found* entries of the primary name the person.
+
+    Args:
+        level: That of the primary, 0 to 2; what it recorded before it was switched off stays.
+        found: Entries of the primary in which an identifier stands.
+        others: Further members of the replica set, each with a profiler of its own.
+    """
     evidence = f"the profiler is at level {level}; {found} of its entries hold an identifier of the person"
     if found:
         return unknown(
@@ -224,6 +248,10 @@ LOOKS: tuple[tuple[str, Look], ...] = (
 
 def _whole(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)
+
+
+def _hours(length: timedelta) -> str:
+    return f"{length / timedelta(hours=1):g}"
 
 
 def _time(moment: datetime) -> str:
