@@ -2,15 +2,17 @@
 
 import json as json_text
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from compliance.datamap.lint import impossible_actions
+from compliance.datamap.lint import Severity, Violation
+from compliance.datamap.lint import lint as check_map
+from compliance.datamap.live import read_catalogue
 from compliance.datamap.model import load_data_map
 from compliance.datamap.schema import json_schema
-from compliance.erasure.feasible import live_schemas
 from compliance.erasure.plan import compile_steps
 from compliance.errors import ConfigurationError, ExitCode
 from worker.cli.files import OutputOption, write_output
@@ -43,17 +45,27 @@ def show(
     show_table(("collection", "path", "refers to", "on erase", "kept on ground of"), rows, empty="the map is empty")
 
 
-@app.command(epilog="Example: compliance datamap lint")
-def lint(ctx: typer.Context, env: EnvOption = None, json: JsonOption = False) -> None:
-    """Look for actions that a validator of the live database would refuse; exit 3 when there are any."""
+@app.command(epilog="Example: compliance datamap lint --strict")
+def lint(
+    ctx: typer.Context,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 for warnings, too.")] = False,
+    env: EnvOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the data map against itself and the live database; exit 3 when there are errors."""
     with runtime(ctx).services(profile=env) as services:
-        faults = list(impossible_actions(services.data_map, live_schemas(services.databases.app)))
+        found = list(check_map(services.data_map, read_catalogue(services.databases.app, services.data_map)))
     if json:
-        show_json({"faults": faults})
+        show_json({"findings": [asdict(violation) for violation in found]})
     else:
-        sys.stdout.write("\n".join(faults or ["no faults"]) + "\n")
-    if faults:
+        sys.stdout.write("\n".join(map(_told, found)) + "\n" if found else "no faults\n")
+    if any(strict or violation.severity is Severity.ERROR for violation in found):
         raise typer.Exit(int(ExitCode.NOT_AS_IT_SHOULD_BE))
+
+
+def _told(violation: Violation) -> str:
+    first = f"{violation.code} {violation.severity} {violation.place}"
+    return f"{first}\n    {violation.why}\n    {violation.fix}"
 
 
 @app.command(epilog="Example: compliance datamap schema --output datamap.schema.json")
