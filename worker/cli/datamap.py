@@ -15,6 +15,7 @@ from compliance.datamap.model import load_data_map
 from compliance.datamap.schema import json_schema
 from compliance.erasure.plan import compile_steps
 from compliance.errors import ConfigurationError, ExitCode
+from worker.cli.datamap_census import census
 from worker.cli.files import OutputOption, write_output
 from worker.cli.person import STDIN, read_value
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
@@ -66,6 +67,9 @@ def lint(
 def _told(violation: Violation) -> str:
     first = f"{violation.code} {violation.severity} {violation.place}"
     return f"{first}\n    {violation.why}\n    {violation.fix}"
+
+
+app.command(epilog="Example: compliance datamap census --baseline datamap.census.json")(census)
 
 
 @app.command(epilog="Example: compliance datamap schema --output datamap.schema.json")
