@@ -9,6 +9,7 @@ of documents, and of those there are no more than ``MOST_PATHS`` for a collectio
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from bson import ObjectId
@@ -160,20 +161,23 @@ def _places(oldest: ObjectId, youngest: ObjectId, size: int, seed: int) -> list[
     rng = random.Random(seed)  # noqa: S311 - a sample, no secret
     low, high = (int.from_bytes(id_.binary) for id_ in (oldest, youngest))
     parts = max(1, size // BLOCK_DOCS)
-    places = [low + (high - low) * (number + rng.random()) / parts for number in range(parts)]
-    return [oldest, *(ObjectId(min(int(place), high).to_bytes(_ID_BITS // 8)) for place in places[1:])]
+    part = (high - low) // parts
+    places = [low + part * number + rng.randrange(part + 1) for number in range(1, parts)]
+    return [oldest, *(ObjectId(place.to_bytes(_ID_BITS // 8)) for place in places)]
 
 
 def _blocks(database: Db, name: str, size: int, places: Iterable[ObjectId]) -> Iterator[Document]:
-    """Yield the documents behind each place, none twice, *size* at most."""
-    left, last = size, None
-    for place in places:
-        begin = {"$gte": place} if last is None or place > last else {"$gt": last}
-        for document in database[name].find({"_id": begin}).sort("_id", 1).limit(min(BLOCK_DOCS, left)):
-            left, last = left - 1, document["_id"]
+    """Yield up to *size* documents, none twice: those behind each place, then the youngest where these were too few."""
+    seen: set[ObjectId] = set()
+    found = (
+        document
+        for place in places
+        for document in database[name].find({"_id": {"$gte": place}}).sort("_id", 1).limit(BLOCK_DOCS)
+    )
+    for document in chain(found, database[name].find().sort("_id", -1).limit(size)):
+        if len(seen) < size and document["_id"] not in seen:
+            seen.add(document["_id"])
             yield document
-        if not left:
-            return
 
 
 def suggest(sighting: Sighting) -> str:
