@@ -13,7 +13,7 @@
      │   of the audit log    HALT     CheckpointRefused
      ├ MigrationError        HALT     IrreversibleMigration, StepFailed, DependencyRefused, RevisionMissing,
      │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation,
-     │                       HALT     PromotionRefused, ShapesDisagree
+     │                       HALT     PromotionRefused, ShapesDisagree, ScriptFailed
      ├ RecipientRefused      HALT     another system does not take what it is told
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
@@ -249,6 +249,12 @@ class StepFailed(MigrationError):
 
 class RecipientRefused(ComplianceError):
     """Another system does not take what it is told of an erasure."""
+
+
+class ScriptFailed(MigrationError):
+    """The Python of a migration script raised an error of its own; the message names the line, and quotes no data."""
+
+    exit_code = ExitCode.PARTIAL
 
 
 class StepRefused(ComplianceError):

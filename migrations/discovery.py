@@ -10,7 +10,7 @@ from types import ModuleType
 
 from compliance.errors import MigrationError, RevisionDuplicate
 from migrations.online.shape import Shape
-from migrations.revision import Code, Revision, digest, parse, parse_name
+from migrations.revision import Code, Revision, digest, module_of, parse, parse_name
 
 CHANGE = "CHANGE"  # the name under which a script declares an online change
 IGNORED = ("__init__.py",)
@@ -168,7 +168,7 @@ def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
 
 def _load(name: str, text: str, place: str) -> Code:
     """Carry out the text that was read, for what was compared must be what runs: the file may be another by now."""
-    module = ModuleType(f"migration_{name}")
+    module = ModuleType(module_of(name))
     module.__file__ = place
     linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)  # what inspect finds, too
     try:

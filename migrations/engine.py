@@ -37,6 +37,7 @@ from migrations.preview import PlannedScript, Preview
 from migrations.progress import Follow, Progress
 from migrations.promotion import ANYTHING, Gate
 from migrations.revision import Revision
+from migrations.script_errors import script_errors
 from migrations.sketch import Sketch
 from migrations.throttle.throttle import Throttle
 
@@ -284,7 +285,7 @@ def _compare(direction: Direction, revision: Revision, ctx: Context) -> None:
 
 
 def _change(direction: Direction, revision: Revision, ctx: Context) -> None:
-    with driver_errors():
+    with driver_errors(), script_errors(revision.name):
         if direction is Direction.UP:
             revision.up(ctx)
         elif revision.down is not None:

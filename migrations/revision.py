@@ -104,6 +104,11 @@ class Revision:
         return target.removeprefix("v") in (self.name.removeprefix("v"), short, f"{short}_{self.phase.name.lower()}")
 
 
+def module_of(name: str) -> str:
+    """Return the name of the module that the script *name* is loaded as."""
+    return f"migration_{name}"
+
+
 def checksum(source: str) -> str:
     """Return the ``digest`` of the syntax tree of *source*.
 

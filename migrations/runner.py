@@ -31,6 +31,7 @@ from migrations.plan import (
 from migrations.preview import Preview
 from migrations.promotion import allow_emergency
 from migrations.revision import Revision
+from migrations.script_errors import script_errors
 from migrations.verification import Inspection, Problem, find_problems
 from migrations.wish import ALL, Wish
 
@@ -240,7 +241,8 @@ class Runner(Engine):
 
         def inspect(revision: Revision, inspection: Inspection) -> None:
             ctx = replace(self._hands(revision.name, None), report=lambda _: None, inspection=inspection)
-            revision.up(ctx)
+            with script_errors(revision.name):
+                revision.up(ctx)
 
         revisions = [revision for revision in self.scripts().graph().revisions if revision.name in applied]
         return find_problems(self.databases, revisions, inspect)
@@ -269,7 +271,7 @@ class Runner(Engine):
                 for revision in revisions:
                     if self.count_set_aside([revision]):
                         ctx = self._context(Direction.UP, revision, run, drop_data=False)
-                        with driver_errors():
+                        with driver_errors(), script_errors(revision.name):
                             revision.up(replace(ctx, script="", retries=True))
 
         if before:

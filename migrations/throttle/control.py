@@ -2,8 +2,8 @@
 
 Document shape (``migration_control``)::
 
-    {_id: "throttle", batch_seconds: double, max_lag_seconds: double, paused: bool, window: str | null, by: str,
-     at: date}
+    {_id: "throttle", batch_seconds: double, max_lag_seconds: double, min_oplog_minutes: double, paused: bool,
+     window: str | null, by: str, at: date}
     {_id: "canary", at: date}
 
 What is there of collections that are rebuilt is in ``migrations.ops.rebuild.shadow``.
@@ -38,6 +38,7 @@ class Control:
     Attributes:
         batch_seconds: How long a batch should take.
         max_lag_seconds: How far a secondary may be behind.
+        min_oplog_minutes: How far back an oplog that drops entries must reach; 0 for any.
         paused: Whether a person stopped them.
         window: Times of day in UTC between which they may work, such as ``22:00-06:00``; None for always.
 
@@ -47,6 +48,7 @@ class Control:
 
     batch_seconds: float = 0.25
     max_lag_seconds: float = 2.0
+    min_oplog_minutes: float = 60.0
     paused: bool = False
     window: str | None = None
 
@@ -55,6 +57,8 @@ class Control:
             raise InvalidPayload(f"a batch takes from {SHORTEST_BATCH} to {LONGEST_BATCH} seconds")
         if not self.max_lag_seconds > 0:
             raise InvalidPayload("the lag of secondaries is bounded by a number of seconds above 0")
+        if not self.min_oplog_minutes >= 0:
+            raise InvalidPayload("the oplog is to reach back a number of minutes, 0 for any")
         if self.window is not None and not _WINDOW.fullmatch(self.window):
             raise InvalidPayload("a window is two times of day in UTC, such as 22:00-06:00")
 

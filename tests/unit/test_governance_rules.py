@@ -97,6 +97,9 @@ NEAR: list[tuple[str, Sample, list[str]]] = [
         'ctx.backfill("albums", where=narrow(), update={"$inc": {"n": 1}})',
         top="def narrow():\n    return {}",
     ), []),
+    ("inc by a walk, which visits each document once", data(
+        'ctx.walk("albums", where={"lang": "en"}, update={"$inc": {"n": 1}})'
+    ), []),
     ("inc without a filter", data('ctx.backfill("albums", where={}, update={"$inc": {"n": 1}})'), ["MX040", "MX041"]),
     ("a pipeline that adds to itself", data(
         'ctx.backfill("albums", where={"n": 1}, update=[{"$set": {"n": {"$add": ["$n", 1]}}}])'

@@ -17,6 +17,9 @@ ANY_TIME = "always"
 def throttle(
     ctx: typer.Context,
     max_lag: Annotated[float | None, typer.Option("--max-lag", help="Wait while a secondary is more behind.")] = None,
+    min_oplog: Annotated[
+        float | None, typer.Option("--min-oplog", help="Wait while it reaches back fewer minutes; 0: never.")
+    ] = None,
     batch_seconds: Annotated[float | None, typer.Option("--batch-seconds", help="How long a batch takes.")] = None,
     paused: Annotated[bool | None, typer.Option("--pause/--resume", help="Wait until told otherwise; go on.")] = None,
     window: Annotated[
@@ -28,8 +31,9 @@ def throttle(
 ) -> None:
     """Change how fast migrations may go; one that runs hears of it before its next batch."""
     del show
-    given = {"max_lag_seconds": max_lag, "batch_seconds": batch_seconds, "paused": paused, "window": window}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {"max_lag_seconds": max_lag, "min_oplog_minutes": min_oplog}
+    given |= {"batch_seconds": batch_seconds, "paused": paused, "window": window}
+    changes = {name: value for name, value in given.items() if value is not None}
     if window == ANY_TIME:
         changes["window"] = None
     with runtime(ctx).services(Role.MIGRATOR, profile=env) as services:

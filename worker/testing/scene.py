@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -45,7 +45,7 @@ class Server:
         settings: With the folder of scripts and the data map.
     """
 
-    admin_uri: str
+    admin_uri: str = field(repr=False)  # holds a password, and pytest prints fixtures
     settings: Settings
 
 

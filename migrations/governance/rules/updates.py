@@ -45,9 +45,11 @@ def adds_each_time(case: Case) -> Iterator[Fault]:
     """An update that adds each time it runs.
 
     A failover in the middle left 6,018 of 600,000 documents changed (measured): a repeat adds to those a second time,
-    unless the filter no longer matches them.
+    unless the filter no longer matches them. `ctx.walk` repeats nothing.
     """
     for operation, update in _changes(case):
+        if operation.is_step and operation.name == "walk":
+            continue
         where = fields_of_filter(operation.where if operation.where is not None else {})
         found = assignments(update)
         if where is None or found is None:

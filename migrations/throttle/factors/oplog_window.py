@@ -3,8 +3,6 @@
 from compliance.mongo import Databases
 from migrations.throttle.factor import FACTORS, Factor, Moment
 
-LEAST_SECONDS = 3600.0
-
 
 def read(databases: Databases) -> tuple[float, bool]:
     """Return the window in seconds, and whether any entry was dropped: an oplog that has room loses nothing."""
@@ -14,12 +12,14 @@ def read(databases: Databases) -> tuple[float, bool]:
     return seconds, status["oplogTruncation"]["truncateCount"] > 0
 
 
-def judge(reading: tuple[float, bool], _: Moment) -> str | None:
+def judge(reading: tuple[float, bool], moment: Moment) -> str | None:
     """Wait while old entries are dropped sooner than is safe."""
     seconds, is_full = reading
-    if not is_full or seconds >= LEAST_SECONDS:
+    least = moment.control.min_oplog_minutes
+    if not is_full or seconds >= 60 * least:
         return None
-    return f"the oplog reaches back {seconds / 60:.0f} min only (at least {LEAST_SECONDS / 60:.0f})"
+    way = "`compliance migrate throttle --min-oplog` sets that"
+    return f"the oplog reaches back {seconds / 60:.0f} min only (at least {least:g}: {way})"
 
 
 FACTORS.add("oplog_window", Factor(read=read, judge=judge))
