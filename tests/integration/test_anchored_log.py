@@ -36,7 +36,7 @@ class Anchored:
 
     def loop(self) -> AnchorLoop:
         """The loop of a watcher that has just started."""
-        witness = WitnessAnchor(name="outside", witness=WITNESS.verifier, post=Line(self.witness), clock=self.clock)  # type: ignore[arg-type]
+        witness = WitnessAnchor(name="outside", witness=WITNESS.verifier, server=Line(self.witness), clock=self.clock)  # type: ignore[arg-type]
         second = timedelta(seconds=1)
         return AnchorLoop(
             places=[

@@ -11,7 +11,7 @@ from quiet import quiet
 from typer.testing import CliRunner, Result
 
 from compliance.erasure.frozen import refusing
-from compliance.errors import FolderDiffers, RejectedError, RevisionEdited, RevisionMissing
+from compliance.errors import FolderDiffers, RejectedError, RevisionEdited, RevisionMissing, ScriptFailed
 from compliance.settings import MIGRATIONS, load_settings
 from migrations.migrate import UNSUMMED
 from worker.cli import build_cli
@@ -172,7 +172,7 @@ def test_a_new_script_is_pending_and_runs_by_name(migrate: Command) -> None:
     assert migrate.json("heads") == [{"name": path.stem, "summary": "Reviews: say here what changes, and why."}]
     assert path.stem in migrate("heads")
     assert migrate.result("status", "--check").exit_code == 3
-    assert isinstance(migrate.result("up", "--only", "007").exception, NotImplementedError)
+    assert isinstance(migrate.result("up", "--only", "007").exception, ScriptFailed)
 
     text = path.read_text().replace("raise NotImplementedError", "ctx.report('here')")
     path.write_text(text)

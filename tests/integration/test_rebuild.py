@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError, WriteError
 from shaped import NAME, shaped
 from waiting import wait_until
 
-from compliance.erasure import execute, frozen
+from compliance.erasure import frozen, verify
 from compliance.errors import (
     GateClosed,
     LeaseLost,
@@ -683,7 +683,7 @@ def test_an_erasure_looks_again_where_a_copy_takes_the_place_while_it_looks(
     deployment = arranged(empty, tmp_path, MAKE, some(3))
     ann = ObjectId("65e5f0a1b2c3d4e5f6a7b8c1")
     empty.admin.app["users"].insert_one({"_id": ann, "email": "ann@example.org"})
-    looked, sweep = [], execute.sweep
+    looked, sweep = [], verify.sweep
 
     def swept(*arguments: Any, **named: Any) -> dict[str, int]:
         if not looked:
@@ -691,7 +691,7 @@ def test_an_erasure_looks_again_where_a_copy_takes_the_place_while_it_looks(
         looked.append(True)
         return sweep(*arguments, **named)
 
-    monkeypatch.setattr(execute, "sweep", swept)
+    monkeypatch.setattr(verify, "sweep", swept)
 
     first = deployment.carry_out("erasure.request", {"subject_id": str(ann)})
     assert first.state == "queued"
