@@ -43,8 +43,8 @@ def token(claims: Any) -> str:
         (base64.b64encode(base64.b64encode(ADDRESS.encode())).decode(), {"email"}),
         (ADDRESS.encode().hex(), {"email"}),
         (ADDRESS.encode(), {"email"}),
-        (gzip.compress(ADDRESS.encode()), {"email"}),
-        (base64.b64encode(gzip.compress(f"{ADDRESS} {IBAN}".encode())).decode(), {"email", "iban"}),
+        (gzip.compress(ADDRESS.encode(), mtime=0), {"email"}),
+        (base64.b64encode(gzip.compress(f"{ADDRESS} {IBAN}".encode(), mtime=0)).decode(), {"email", "iban"}),
         ({"inner": [{ADDRESS: 1}]}, {"email"}),
     ],
 )
