@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compliance.errors import MigrationError, RejectedError
 from migrations.discovery import discover
+from migrations.governance import blank
 from migrations.graph import build_graph
 from migrations.revision import Phase, Revision
 from migrations.sums import write_sum
@@ -17,8 +18,8 @@ TEMPLATE = '''"""{summary}"""
 
 from migrations.context import Context
 
-OWNER = "the team that answers for it"
-REVIEWED_BY = "who has looked at it"
+OWNER = "{owner}"
+REVIEWED_BY = "{reviewed_by}"
 {depends_on}
 
 def up(ctx: Context) -> None:
@@ -40,7 +41,8 @@ UP = {
 def write_script(folder: Path, slug: str, phase: Phase) -> Path:
     """Add a script to *folder* and to its ``migrations.sum``; return where it is.
 
-    It fails until it is written. Where the folder has several heads, it depends on all of them, and so merges them.
+    It fails until it is written, and ``lint`` finds it until then. Where the folder has several heads, it depends on
+    all of them, and so merges them.
 
     Raises:
         RejectedError: When *slug* cannot be part of a file name.
@@ -52,7 +54,9 @@ def write_script(folder: Path, slug: str, phase: Phase) -> Path:
     path = folder / f"v{_next_number(revisions):03d}_{phase.name.lower()}_{slug}.py"
     heads = [head.name for head in build_graph(revisions).heads()]
     text = TEMPLATE.format(
-        summary=f"{slug.replace('_', ' ').capitalize()}: say here what changes, and why.",
+        summary=f"{slug.replace('_', ' ').capitalize()}: {blank.SUMMARY}",
+        owner=blank.OWNER,
+        reviewed_by=blank.REVIEWED_BY,
         up=UP[phase],
         depends_on=f"DEPENDS_ON = {_tuple(heads)}\n" if len(heads) > 1 else "",
     )

@@ -306,6 +306,39 @@ NEAR: list[tuple[str, Sample, list[str]]] = [
     ("its own reviewer", Sample(
         "v001_pre_a.py", pre(CREATE, DROP).source.replace("platform", "catalogue")
     ), ["MX006"]),
+    ("the sentence of a new script", Sample("v001_pre_a.py", pre(CREATE, DROP).source.replace(
+        "Change what this example is about.", "Albums: Say here what changes, and why."
+    )), ["MX003"]),
+    ("the sentence of a fix", Sample("v001_pre_a.py", pre(CREATE, DROP).source.replace(
+        "Change what this example is about.", "Say what v001_pre_a changes, and for whom."
+    )), ["MX003"]),
+    ("an owner in other letters that nobody wrote", Sample("v001_pre_a.py", pre(CREATE, DROP).source.replace(
+        "catalogue", " The team that answers for it"
+    )), ["MX005"]),
+    ("fixes that were pasted as they are", Sample("v001_pre_a.py", pre(CREATE, DROP).source.replace(
+        "catalogue", "a team, not a person's name"
+    ).replace("platform", "a team, not a person's name")), ["MX005", "MX006"]),
+    ("a reason that nobody wrote", Sample("v001_pre_a.py", pre(CREATE).source.partition("def down")[0]
+        + 'IRREVERSIBLE = "why it cannot be undone"\n'), ["MX008"]),
+    ("another reason that nobody wrote", Sample("v001_pre_a.py", pre(CREATE).source.partition("def down")[0]
+        + 'IRREVERSIBLE = "what is gone, and what to do instead"\n'), ["MX008"]),
+    ("a way up that was pasted as it is", pre("..."), ["MX023"]),
+    ("a way up with a docstring alone", pre('"""Do it."""'), ["MX023"]),
+    ("a way up that says that it is not written", pre('"""Do it."""\nraise NotImplementedError("later")'), ["MX023"]),
+    ("a way back that is not written", pre(CREATE, "raise NotImplementedError"), ["MX010", "MX023"]),
+    ("a function for documents that is not written", data(
+        'ctx.transform("albums", where={}, fields=("a",), function=f)',
+        top="def f(document):\n    raise NotImplementedError",
+    ), ["MX023"]),
+    ("a function of types alone", data(
+        'ctx.transform("albums", where={}, fields=("a",), function=f)', top="def f(document):\n    ..."
+    ), []),
+    ("another error at once", pre('raise ValueError("never here")'), []),
+    ("a case that is not written, among others", pre(
+        CREATE + "\nif ctx is None:\n    raise NotImplementedError", DROP
+    ), []),
+    ("steps before what is not written", pre(CREATE + "\nraise NotImplementedError", DROP), []),
+    ("nothing to do", pre("pass"), []),
     ("both ways", Sample(
         "v001_pre_a.py", pre(CREATE, DROP).source + '\nIRREVERSIBLE = "the data is gone"\n'
     ), ["MX007"]),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from migrations.governance import blank
 from migrations.governance.allowance import FEWEST_WORDS
 from migrations.governance.operation import Kind, Operation, Way
 from migrations.governance.rule import RULES, Case, Fault, Severity, at, rule
@@ -66,10 +67,11 @@ def docstring(case: Case) -> Iterator[Fault]:
     The first line is what `status`, the plan and the audit show to people who decide.
     """
     said = (ast.get_docstring(case.script.tree) or "").strip().partition("\n")[0]
-    if len(said.split()) < FEWEST_WORDS or not said.endswith((".", ":", "?", "!")):
+    is_short = len(said.split()) < FEWEST_WORDS or not said.endswith((".", ":", "?", "!"))
+    if is_short or blank.is_blank_summary(said):
         place = case.script.tree.body[0] if case.script.tree.body else None
-        why = f"the docstring does not begin with a sentence of {FEWEST_WORDS} words or more"
-        yield Fault(1, getattr(place, "lineno", 1), why, f'"""Say what {case.script.name} changes, and for whom."""')
+        why = f"the docstring does not begin with a sentence of {FEWEST_WORDS} words or more that says what changes"
+        yield Fault(1, getattr(place, "lineno", 1), why, f'"""Say what {case.script.name} {blank.SENTENCE}"""')
 
 
 @rule("MX004", bad=_without("def up(ctx):\n    " + FILL), good=GOOD)
@@ -92,7 +94,7 @@ def owner(case: Case) -> Iterator[Fault]:
     Somebody answers for what a script does to data (GDPR Art. 5(2)), also when it fails at night.
     """
     if not _said(case, "OWNER"):
-        yield _missing(case, "OWNER", "the team that answers for it")
+        yield _missing(case, "OWNER", "which team answers for it")
 
 
 @rule("MX006", bad=_without('REVIEWED_BY = "platform"'), good=GOOD)
@@ -108,14 +110,13 @@ def reviewer(case: Case) -> Iterator[Fault]:
 
 def _said(case: Case, name: str) -> str:
     found = case.script.constant(name)
-    return found[1].strip() if found and isinstance(found[1], str) else ""
+    said = found[1].strip() if found and isinstance(found[1], str) else ""
+    return "" if blank.is_blank(said) else said
 
 
 def _missing(case: Case, name: str, what: str) -> Fault:
     found = case.script.constant(name)
-    return at(
-        found[0] if found else None, f"it does not say {what}: {name}", f'{name} = "a team, not a person\'s name"'
-    )
+    return at(found[0] if found else None, f"it does not say {what}: {name}", f'{name} = "{blank.TEAM}"')
 
 
 @rule("MX007", bad=_without('def down(ctx):\n    ctx.report("values stay as they are")'), good=GOOD)
@@ -127,7 +128,7 @@ def way_back(case: Case) -> Iterator[Fault]:
     down, declared = case.script.function("down"), case.script.constant("IRREVERSIBLE")
     if down is None and declared is None and not case.script.is_online:
         fix = 'def down(ctx: Context) -> None:\n    """Undo it."""\n    ...\n\n# or, where there is no way back:\n'
-        yield at(None, "there is neither down(ctx) nor IRREVERSIBLE", f'{fix}IRREVERSIBLE = "why it cannot be undone"')
+        yield at(None, "there is neither down(ctx) nor IRREVERSIBLE", f'{fix}IRREVERSIBLE = "{blank.IRREVERSIBLE}"')
     if down is not None and declared is not None:
         yield at(down, "it has down(ctx) and IRREVERSIBLE", "# remove the one that is not true")
 
@@ -147,7 +148,7 @@ def irreversible(case: Case) -> Iterator[Fault]:
     """
     found = case.script.constant("IRREVERSIBLE")
     if found and len(_said(case, "IRREVERSIBLE").split()) < FEWEST_WORDS:
-        yield at(found[0], "it does not say why", 'IRREVERSIBLE = "what is gone, and what to do instead"')
+        yield at(found[0], "it does not say why", f'IRREVERSIBLE = "{blank.LOSS}"')
 
 
 @rule("MX009", bad=data(FILL, "pass"), good=GOOD, severity=Severity.WARNING)
@@ -157,7 +158,9 @@ def silent_down(case: Case) -> Iterator[Fault]:
     Who goes down believes that the database is as it was before, unless the script says what stays.
     """
     down = case.script.function("down")
-    if down is not None and not any(case.script.steps(Way.DOWN)) and any(case.script.steps(Way.UP)):
+    if down is None or _is_unwritten(down):
+        return
+    if not any(case.script.steps(Way.DOWN)) and any(case.script.steps(Way.UP)):
         yield at(down, "down(ctx) does nothing and does not say so", 'ctx.report("what stays as it is")')
 
 
@@ -214,3 +217,35 @@ def same_place(case: Case) -> Iterator[Fault]:
             slug = script.name.split("_", 2)[2]
             better = f"git mv {script.file} v{1 + (script.number or 0):03d}_{script.phase.name.lower()}_{slug}.py"
             yield at(None, f"{other.name} has the same number and phase", better)
+
+
+@rule("MX023", bad=data("raise NotImplementedError"), good=GOOD)
+def unwritten(case: Case) -> Iterator[Fault]:
+    """A function that nobody has written yet.
+
+    `migrate new` leaves them so: the script fails when it runs, and one without a way back is found out when somebody
+    needs it.
+    """
+    for function in case.script.nodes(ast.FunctionDef):
+        if _is_unwritten(function):
+            fix = f"def {function.name}({ast.unparse(function.args)}):\n    # the steps, such as ctx.backfill(...)"
+            yield at(function, f"{function.name} is not written yet", fix)
+
+
+def _is_unwritten(function: ast.FunctionDef) -> bool:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    if function.name not in ("up", "down"):
+        return bool(body) and all(_raises_unwritten(statement) for statement in body)
+    return all(_raises_unwritten(statement) or _is_ellipsis(statement) for statement in body)
+
+
+def _raises_unwritten(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.Raise):
+        return False
+    raised = statement.exc.func if isinstance(statement.exc, ast.Call) else statement.exc
+    return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+
+
+def _is_ellipsis(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and value.value is ...
