@@ -16,6 +16,7 @@ from compliance.datamap.schema import json_schema
 from compliance.erasure.plan import compile_steps
 from compliance.errors import ConfigurationError, ExitCode
 from worker.cli.datamap_census import census
+from worker.cli.datamap_diff import diff
 from worker.cli.files import OutputOption, write_output
 from worker.cli.person import STDIN, read_value
 from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
@@ -70,6 +71,7 @@ def _told(violation: Violation) -> str:
 
 
 app.command(epilog="Example: compliance datamap census --baseline datamap.census.json")(census)
+app.command(epilog="Example: compliance datamap diff before.yaml after.yaml")(diff)
 
 
 @app.command(epilog="Example: compliance datamap schema --output datamap.schema.json")
