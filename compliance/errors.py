@@ -4,7 +4,7 @@
 
     ComplianceError
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable, GateClosed,
-     │                       RETRY    NotSealedYet, RecipientUnreachable
+     │                       RETRY    NotSealedYet, RecipientUnreachable, NotDue
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch,
@@ -15,6 +15,7 @@
      │                       HALT     RevisionLate, RevisionDuplicate, FolderDiffers, GovernanceViolation,
      │                       HALT     PromotionRefused, ShapesDisagree, ScriptFailed
      ├ RecipientRefused      HALT     another system does not take what it is told
+     ├ PlanOutdated          HALT     an erasure was planned with another data map
      ├ StepRefused           HALT     the server refused an operation for good
      ├ JobKillsWorkers       HALT     a job whose workers vanish
      ├ CertificateNotIssued  HALT     (asked for by a person: no job raises it)
@@ -26,6 +27,7 @@ RETRY: the job goes back to the ledger with a jittered delay. REJECT: the reason
 acknowledged. HALT: the job is parked for a person. Messages hold ids, counts and field names, never personal data.
 """
 
+from datetime import datetime
 from enum import Enum, IntEnum
 from typing import ClassVar
 
@@ -86,6 +88,18 @@ class GateClosed(TransientError):
 
 class NotSealedYet(TransientError):
     """The audit log holds an entry, and nobody sealed or signed it until now."""
+
+
+class NotDue(TransientError):
+    """The work may not begin before a time.
+
+    Attributes:
+        until: When it is tried again.
+    """
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class AnchorUnavailable(TransientError):
@@ -255,6 +269,12 @@ class ScriptFailed(MigrationError):
     """The Python of a migration script raised an error of its own; the message names the line, and quotes no data."""
 
     exit_code = ExitCode.PARTIAL
+
+
+class PlanOutdated(ComplianceError):
+    """The data map changed between the plan of an erasure and its execution; the message says how to plan anew."""
+
+    exit_code = ExitCode.NOT_AS_IT_SHOULD_BE
 
 
 class StepRefused(ComplianceError):

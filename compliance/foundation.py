@@ -55,6 +55,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
         IndexModel([("state", ASCENDING), ("due_at", ASCENDING)], name="ix_request_state_due"),
     ),
     "holds": (IndexModel([("subject_id", ASCENDING)], name="ix_hold_subject"),),
+    "data_maps": (),
     "consent_events": (
         IndexModel(
             [("subject_id", ASCENDING), ("type", ASCENDING), ("occurred_at", ASCENDING)],

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 _FORM = re.compile(r"P(?=\d)(?:(?P<years>\d{1,3})Y)?(?:(?P<months>\d{1,3})M)?(?:(?P<days>\d{1,5})D)?")
 _YEAR = 12
+LONGEST_GRACE_DAYS = 27  # a month of 28 days leaves one to do it
 _LAST_YEAR = 9999
 
 
@@ -68,3 +69,15 @@ def parse_period(text: str) -> Period:
         raise ValueError("expected a period of years, months and days, such as P10Y, P6M or P35D")
     years, months, days = (int(found[name] or 0) for name in ("years", "months", "days"))
     return Period(months=years * _YEAR + months, days=days)
+
+
+def parse_grace(text: str) -> Period:
+    """Return the time of grace before an erasure that *text* states.
+
+    Raises:
+        ValueError: When it states none, or one that could outlast the month in which a person must have an answer.
+    """
+    period = parse_period(text)
+    if period.months or period.days > LONGEST_GRACE_DAYS:
+        raise ValueError(f"expected at most P{LONGEST_GRACE_DAYS}D: the answer is due in a calendar month")
+    return period

@@ -131,7 +131,7 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
         _allow(own, "", "listCollections", *READ),
         *(_allow(own, name, "insert", "update") for name in ("jobs", "erasure_requests", "holds", "schedules")),
         _allow(own, "jobs", "remove"),
-        *(_allow(own, name, "insert") for name in ("consent_events", "health_checks")),
+        *(_allow(own, name, "insert") for name in ("consent_events", "health_checks", "data_maps")),
         *_surfaces(app, grants),
     ]
 

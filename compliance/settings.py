@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from compliance.errors import ConfigurationError
 from compliance.misspelt import find_misspelt
+from compliance.period import Period, parse_grace
 from compliance.roles import REHEARSAL, Role
 
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -108,6 +109,11 @@ def _from_seconds(longest: int, *, shortest: float = 0.001) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _to_grace(value: object) -> object:
+    return parse_grace(value) if isinstance(value, str) else value
+
+
+Grace = Annotated[Period, BeforeValidator(_to_grace)]
 Seconds = Annotated[timedelta, _from_seconds(LONGEST_SECONDS)]
 SweepSeconds = Annotated[timedelta, _from_seconds(LONGEST_SECONDS, shortest=0.1)]
 WindowSeconds = Annotated[timedelta, _from_seconds(LONGEST_WINDOW_SECONDS)]
@@ -164,6 +170,7 @@ class Settings(BaseSettings):
     transfer_dir: Path | None = Field(None, alias="COMPLIANCE_TRANSFER_DIR")
     log_level: LogLevel = Field("INFO", alias="COMPLIANCE_LOG_LEVEL")
     batch_docs: int = Field(500, ge=1, le=5000, alias="COMPLIANCE_BATCH_DOCS")
+    erasure_grace: Grace = Field(Period(), alias="COMPLIANCE_ERASURE_GRACE")
     job_retention_days: int = Field(90, ge=1, le=3650, alias="COMPLIANCE_JOB_RETENTION_DAYS")
     audit_retention_days: int = Field(365, ge=1, le=36_500, alias="COMPLIANCE_AUDIT_RETENTION_DAYS")
     lease: Seconds = Field(timedelta(seconds=30), alias="COMPLIANCE_LEASE_SECONDS")

@@ -14,6 +14,7 @@ from compliance.errors import (
     Disposition,
     JobKillsWorkers,
     LeaseLost,
+    NotDue,
     StepRefused,
     StoreUnavailable,
 )
@@ -178,7 +179,8 @@ def _releasing_locks(job: Job, services: Services) -> Iterator[None]:
 
 def _settle(run: Run, error: ComplianceError, services: Services) -> Ending:
     if error.disposition is Disposition.RETRY:
-        services.ledger.hand_back(run.claim, delay=backoff(run.job.attempts), error=describe(error))
+        delay = error.until - services.clock.now() if isinstance(error, NotDue) else backoff(run.job.attempts)
+        services.ledger.hand_back(run.claim, delay=max(delay, timedelta()), error=describe(error))
         return Ending.RETRIED
     if error.disposition is Disposition.REJECT:
         return _end(run, State.REJECTED, describe(error), services)
@@ -212,6 +214,8 @@ def _end(run: Run, state: State, error: Mapping[str, str], services: Services, *
         services.ledger.advance(run.claim, changes, session=session, heard=heard)
         if state is State.CANCELLED:
             JOBS[run.job.kind].on_cancel(run.job, services, session)
+        elif state is State.PARKED and heard is None:
+            JOBS[run.job.kind].on_failure(run.job, services, session)
         run.log.append(entry, session=session)
 
     try:

@@ -78,7 +78,7 @@ def seconds_left(checkpoint: Mapping[str, Any]) -> float | None:
 
 P = TypeVar("P", bound=Payload)
 Work = Callable[[P, Run, Services], None]
-OnCancel = Callable[[Job, Services, Session], None]
+OnEnd = Callable[[Job, Services, Session], None]
 Due = Callable[[datetime], datetime]
 
 
@@ -88,7 +88,7 @@ def in_a_day(received: datetime) -> datetime:
 
 
 def _nothing(_job: Job, _services: Services, _session: Session) -> None:
-    """Leave nothing behind when a job of this kind is cancelled."""
+    """Leave nothing behind when a job of this kind ends without success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,7 @@ class JobKind:
         is_small: Whether the work is one transaction: then a new job is recorded in it, and pays for no lease.
         due: The deadline of a job that was received at a time, where the sender gives none.
         on_cancel: What else is recorded in the transaction that cancels a job.
+        on_failure: What else is recorded in the transaction that parks a job for an error.
     """
 
     name: str
@@ -110,7 +111,8 @@ class JobKind:
     work: Callable[[Any, Run, Services], None]
     is_small: bool = False
     due: Due = in_a_day
-    on_cancel: OnCancel = _nothing
+    on_cancel: OnEnd = _nothing
+    on_failure: OnEnd = _nothing
 
     @property
     def task(self) -> str:

@@ -8,14 +8,21 @@ from compliance.registry import Registry
 ACTIONS: Registry[str] = Registry("audit action")
 
 _OURS = {
-    "erasure.requested": "a request was accepted",
+    "erasure.requested": "a request was recorded",
+    "erasure.accepted": "the person is known and no hold forbids it",
+    "erasure.rejected": "a legal hold forbids it",
     "erasure.planned": "the plan is made; with `dry_run` this is the end",
+    "erasure.grace": "the time begins in which the request can be taken back and nothing was touched",
+    "erasure.replanned": "a new plan is made: data was found again, an error ended the attempt, or a person asked",
     "erasure.started": "a worker begins, or begins again",
     "erasure.batch": "documents of one collection were changed",
+    "erasure.verifying": "everything of the plan is done; the second look begins",
     "erasure.residual_found": "the second look found an identifier; the job is parked",
+    "erasure.failed": "an error ended an erasure that had begun; the job is parked",
     "erasure.verified": "the second look found nothing",
     "erasure.completed": "the erasure is done",
-    "erasure.withdrawn": "the request was cancelled before it was answered",
+    "erasure.withdrawn": "the request was taken back; with the documents that were changed before",
+    "erasure.extended": "the answer may come later, by up to two months, for a reason the law knows (GDPR Art. 12(3))",
     "recipient.told": "another system took the message that somebody was erased",
     "recipient.acknowledged": "another system has erased the person, too",
     "hold.placed": "a legal hold was placed",

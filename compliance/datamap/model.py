@@ -53,7 +53,12 @@ class DataMap(Part):
     @property
     def digest(self) -> str:
         """The SHA-256 by which a plan names the map it was made with."""
-        return hashlib.sha256(json_util.dumps(self.model_dump(), json_options=_CANONICAL).encode()).hexdigest()
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
+
+    @property
+    def canonical(self) -> str:
+        """The text that the digest is of: canonical Extended JSON."""
+        return json_util.dumps(self.model_dump(), json_options=_CANONICAL)
 
     @property
     def root_key(self) -> Key:

@@ -13,13 +13,13 @@ from typing import Any
 from compliance.datamap.pseudonym import SCHEME, VARIABLE, Pseudonyms, is_pseudonym
 from compliance.datamap.subject import OPAQUE, Identity
 from compliance.erasure.keyed import KeyedNeedles, texts_in
-from compliance.erasure.stage import COMPLETE, REQUESTS, Stage
+from compliance.erasure.stage import BEGUN, COMPLETE, REQUESTS, Stage
 from compliance.erasure.sweep import Finder, Needles, compile_needles, ids_in, long_ids_in
 from compliance.errors import ConfigurationError
 from compliance.mongo import Databases, Document, driver_errors
 
 LOOKED_UP = 2000  # ids in one query
-BEING_ERASED = (Stage.EXECUTING, Stage.RESIDUAL_FOUND, *COMPLETE)
+BEING_ERASED = (*BEGUN, *COMPLETE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

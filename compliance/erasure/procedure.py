@@ -1,14 +1,16 @@
 """The procedure of an erasure as a durable job.
 
-``receive`` → ``plan`` → (dry run: done) → every step in batches → look again → the person's own document → look
-again → done.
+received → accepted → planned (dry run: done) → grace, where there is one → executing: every step in batches, the
+person's own document last → verifying: look again → completed. What the second look finds, or an error ends, is
+replanned when the job is tried again. Every move is in one transaction with its entry.
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from compliance.audit.entry import Detail
+from compliance.audit.entry import Detail, Entry
+from compliance.datamap.kept import keep_map
 from compliance.erasure.certificate import DETAIL
 from compliance.erasure.certify import find_surfaces, state_outcome
 from compliance.erasure.execute import carry_out
@@ -20,59 +22,96 @@ from compliance.erasure.progress import Erasure
 from compliance.erasure.stage import Stage
 from compliance.erasure.sweep import normalise
 from compliance.erasure.verify import look_again
-from compliance.errors import LegalHoldActive, UnknownSubject
+from compliance.errors import LegalHoldActive, NotDue, PlanOutdated, UnknownSubject
 from compliance.jobs.run import Outcome
-from compliance.mongo import Session
+from compliance.mongo import Document, Session
+from compliance.period import Period
 
+NO_GRACE = Period()
+PLAN_ACTIONS = {Stage.PLANNED: "erasure.planned", Stage.REPLANNED: "erasure.replanned"}
 TICK = timedelta(milliseconds=1)  # of the times that MongoDB stores
+REPLANNED = (Stage.RESIDUAL_FOUND, Stage.FAILED, Stage.REPLANNED)  # where a new attempt begins with a new plan
 
 
-def erase(erasure: Erasure, *, dry_run: bool) -> None:
+def erase(erasure: Erasure, *, dry_run: bool, grace: Period) -> None:
     """Erase one person, or with *dry_run* record the plan only.
+
+    Args:
+        erasure: What is known of the person, and the job.
+        dry_run: Whether to end with the plan.
+        grace: How long to wait after the plan, so that the person can think again.
 
     Raises:
         UnknownSubject: When there is no such person and never was an erasure of one.
         LegalHoldActive: When a hold forbids it.
+        NotDue: While the time of grace lasts.
+        PlanOutdated: When the data map changed since the plan.
         ErasureIncomplete: When an identifier is found again; the request is parked, never completed.
     """
-    request = erasure.requests.find(erasure.request_id)
-    if request is None:
+    if erasure.requests.find(erasure.request_id) is None:
         _receive(erasure, dry_run=dry_run)
     erasure.recall()
     try:
-        _erase_received(erasure, is_planned=bool(request and request["plan"]), dry_run=dry_run)
+        _erase_accepted(erasure, dry_run=dry_run, grace=grace)
     except LegalHoldActive as error:
-        _reject(erasure, str(error))
+        _reject(erasure, error)
         raise
 
 
-def _erase_received(erasure: Erasure, *, is_planned: bool, dry_run: bool) -> None:
+def _erase_accepted(erasure: Erasure, *, dry_run: bool, grace: Period) -> None:
     steps = compile_steps(erasure.data_map)
-    if not is_planned:
-        _plan(erasure, steps, dry_run=dry_run)
+    request = erasure.requests.get(erasure.request_id)
+    stage = Stage(request["state"])
+    if stage is Stage.ACCEPTED:
+        _plan(erasure, steps, dry_run=dry_run, grace=grace)
         if dry_run:
             return
+        request = erasure.requests.get(erasure.request_id)
+    elif stage in REPLANNED or request.get("replan"):
+        _plan(erasure, steps, dry_run=False, stage=Stage.REPLANNED)
+    else:
+        _refuse_outdated(erasure, request)
+    if Stage(request["state"]) is Stage.GRACE:
+        _wait(erasure, request["grace_until"])
     _start(erasure)
     for number, step in enumerate(steps):
         if step.is_root:
             look_again(erasure, skip=(step.collection,))
         carry_out(erasure, step, number=number, total=len(steps))
+    _verify(erasure)
     look_again(erasure)
     _complete(erasure, steps)
 
 
+def _wait(erasure: Erasure, until: datetime) -> None:
+    if erasure.run.clock.now() < until:
+        raise NotDue(
+            f"the time of grace lasts until {until:%Y-%m-%d %H:%M} UTC; until then "
+            f"`compliance erasure withdraw {erasure.request_id}` takes the request back and nothing was touched",
+            until,
+        )
+
+
+def _refuse_outdated(erasure: Erasure, request: Document) -> None:
+    if request["map_digest"] != erasure.data_map.digest:
+        raise PlanOutdated(
+            "the data map changed since this erasure was planned, so the plan says something else than what would be "
+            f"done; `compliance erasure replan {erasure.request_id}` plans anew and goes on"
+        )
+
+
 def _receive(erasure: Erasure, *, dry_run: bool) -> None:
-    subject = erasure.data_map.subject
-    if not erasure.is_present:
-        before = erasure.requests.completed_for(*erasure.names)
-        if before is None:
-            raise UnknownSubject(
-                f"no document of {subject.collection} has this {subject.key}; check the id and the database"
-            )
+    """Record the request, and accept or reject it, in one transaction.
+
+    Raises:
+        LegalHoldActive: When it was rejected, behind the commit.
+    """
+    earlier = None if erasure.is_present else _earlier(erasure)
     now = erasure.run.clock.now()
+    refusals: list[LegalHoldActive] = []
 
     def effect(session: Session) -> Outcome:
-        Holds(erasure.databases).check(*erasure.names, now=now, session=session)
+        refusals.clear()
         erasure.requests.receive(
             erasure.request_id,
             erasure.subject_id,
@@ -81,12 +120,36 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
             now=now,
             session=session,
             normalised_id=_normalised_id(erasure),
+            earlier=earlier,
         )
-        return Outcome(
-            entries=(erasure.entry("erasure.requested", {"dry_run": dry_run}),), checkpoint=erasure.checkpoint()
-        )
+        try:
+            Holds(erasure.databases).check(*erasure.names, now=now, session=session)
+        except LegalHoldActive as error:
+            refusals.append(error)
+            answer = _to_rejected(erasure, error, now=now + TICK, session=session)
+        else:
+            erasure.requests.move(erasure.request_id, Stage.ACCEPTED, {"accepted_at": now}, now=now, session=session)
+            answer = _at(erasure.entry("erasure.accepted", {}), now + TICK)
+        asked = _at(erasure.entry("erasure.requested", {"dry_run": dry_run}), now)
+        return Outcome(entries=(asked, answer), checkpoint=erasure.checkpoint())
 
     erasure.commit(effect)
+    if refusals:
+        raise refusals[0]
+
+
+def _earlier(erasure: Erasure) -> str:
+    """Return the request that erased the person before."""
+    subject, before = erasure.data_map.subject, erasure.requests.completed_for(*erasure.names)
+    if before is None:
+        raise UnknownSubject(
+            f"no document of {subject.collection} has this {subject.key}; check the id and the database"
+        )
+    return str(before["_id"])
+
+
+def _at(entry: Entry, moment: datetime) -> Entry:
+    return replace(entry, created_at=moment)  # readers sort by time
 
 
 def _normalised_id(erasure: Erasure) -> str | None:
@@ -94,36 +157,50 @@ def _normalised_id(erasure: Erasure) -> str | None:
     return erasure.pseudonyms.make(normalise(value)) if erasure.pseudonyms and value is not None else None
 
 
-def _plan(erasure: Erasure, steps: tuple[Step, ...], *, dry_run: bool) -> None:
+def _plan(
+    erasure: Erasure,
+    steps: tuple[Step, ...],
+    *,
+    dry_run: bool,
+    grace: Period = NO_GRACE,
+    stage: Stage = Stage.PLANNED,
+) -> None:
+    """Count what each step would touch, and record that; then the time of grace begins, if there is one."""
     refuse_impossible_actions(erasure)
     refuse_lookalikes(erasure)
     counts = [(step, erasure.locator.count(step, after=steps[:number])) for number, step in enumerate(steps)]
     plan = [{"collection": step.collection, "action": step.verb, "documents": count} for step, count in counts if count]
     kept = [_kept(step, count) for step, count in counts if count and step.kept]
     total = sum(count for _, count in counts)
+    keep_map(erasure.databases, erasure.data_map, now=erasure.run.clock.now())
 
     def effect(session: Session) -> Outcome:
-        erasure.requests.move(
-            erasure.request_id,
-            Stage.PLANNED,
-            {"plan": plan, "kept": kept, "map_digest": erasure.data_map.digest},
-            now=erasure.run.clock.now(),
-            session=session,
-        )
-        collections = len({step["collection"] for step in plan})
+        now = erasure.run.clock.now()
+        digest = erasure.data_map.digest
+        changes = {"plan": plan, "kept": kept, "map_digest": digest, "replan": False}
+        erasure.requests.move(erasure.request_id, stage, changes, now=now, session=session)
         details: dict[str, Detail] = {
             "documents": total,
-            "collections": collections,
-            "map_digest": erasure.data_map.digest,
+            "collections": len({step["collection"] for step in plan}),
+            "map_digest": digest,
             "dry_run": dry_run,
         }
+        entries = [_at(erasure.entry(PLAN_ACTIONS[stage], details), now)]
+        if grace != NO_GRACE and not dry_run:
+            entries.append(_to_grace(erasure, grace, now=now + TICK, session=session))
         return Outcome(
-            entries=(erasure.entry("erasure.planned", details),),
+            entries=tuple(entries),
             checkpoint=erasure.checkpoint(planned=total),
             result={"documents": total, "dry_run": True} if dry_run else None,
         )
 
     erasure.commit(effect)
+
+
+def _to_grace(erasure: Erasure, grace: Period, *, now: datetime, session: Session) -> Entry:
+    until = grace.after(now)
+    erasure.requests.move(erasure.request_id, Stage.GRACE, {"grace_until": until}, now=now, session=session)
+    return _at(erasure.entry("erasure.grace", {"until": until.isoformat()}), now)
 
 
 def _start(erasure: Erasure) -> None:
@@ -139,11 +216,28 @@ def _start(erasure: Erasure) -> None:
     erasure.commit(effect)
 
 
-def _reject(erasure: Erasure, reason: str) -> None:
+def _reject(erasure: Erasure, error: LegalHoldActive) -> None:
+    if Stage(erasure.requests.get(erasure.request_id)["state"]) is Stage.REJECTED:
+        return
+
+    def effect(session: Session) -> Outcome:
+        entry = _to_rejected(erasure, error, now=erasure.run.clock.now(), session=session)
+        return Outcome(entries=(entry,), checkpoint=erasure.checkpoint())
+
+    erasure.commit(effect)
+
+
+def _to_rejected(erasure: Erasure, error: LegalHoldActive, *, now: datetime, session: Session) -> Entry:
+    erasure.requests.move(erasure.request_id, Stage.REJECTED, {"reason": str(error)}, now=now, session=session)
+    details: dict[str, Detail] = {"code": type(error).__name__}
+    return _at(erasure.entry("erasure.rejected", details, outcome="denied"), now)
+
+
+def _verify(erasure: Erasure) -> None:
     def effect(session: Session) -> Outcome:
         now = erasure.run.clock.now()
-        erasure.requests.move(erasure.request_id, Stage.REJECTED, {"reason": reason}, now=now, session=session)
-        return Outcome(checkpoint=erasure.checkpoint())
+        erasure.requests.move(erasure.request_id, Stage.VERIFYING, {}, now=now, session=session)
+        return Outcome(entries=(erasure.entry("erasure.verifying", {}),), checkpoint=erasure.checkpoint())
 
     erasure.commit(effect)
 
@@ -156,8 +250,9 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
         if step.kept and (count := erasure.affected.get(step.collection, {}).get(step.verb, 0))
     ]
     stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
-    surfaces, request = find_surfaces(erasure), erasure.requests.find(erasure.request_id) or {}
+    surfaces, request = find_surfaces(erasure), erasure.requests.get(erasure.request_id)
     verified = erasure.entry("erasure.verified", {"residual": {}})
+    more = {name: request[name] for name in ("earlier",) if name in request}
 
     def effect(session: Session) -> Outcome:
         now = max(erasure.run.clock.now(), verified.created_at + TICK)  # readers sort by time
@@ -174,9 +269,9 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
             DETAIL: digest,
         }
         return Outcome(
-            entries=(verified, replace(erasure.entry("erasure.completed", details), created_at=now)),
+            entries=(verified, _at(erasure.entry("erasure.completed", details), now)),
             checkpoint=erasure.checkpoint(),
-            result={"state": stage.value, "documents": total, "affected": erasure.affected},
+            result={"state": stage.value, "documents": total, "affected": erasure.affected, **more},
         )
 
     erasure.commit(effect)

@@ -116,3 +116,8 @@ class Erasure:
         outcome = self.run.commit(effect)
         self.sequence += 1
         return outcome
+
+
+def documents_changed(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many documents an erasure with this *checkpoint* has changed."""
+    return sum(count for verbs in checkpoint.get("affected", {}).values() for count in verbs.values())

@@ -2,11 +2,18 @@
 
 Document shape (``erasure_requests``)::
 
-    {_id: request_id, subject_id: ObjectId | str | UUID, state: str, dry_run: bool, map_digest: str,
+    {_id: request_id, subject_id: ObjectId | str | UUID, state: str, version: int, dry_run: bool, map_digest: str,
      normalised_id: str (only where subject_id is a pseudonym),
      plan: [{collection, action, documents}], affected: {collection: {delete|update|pull: int}},
      kept: [{collection, fields, ground, why, documents}], received_at: date, due_at: date, updated_at: date,
-     completed_at: date | null, certificate: str (canonical JSON of what the certificate states; when completed)}
+     accepted_at: date (once accepted), completed_at: date | null,
+     certificate: str (canonical JSON of what the certificate states; when completed),
+     grace_until: date (only where there is a time of grace), replan: true (only while a person asks for a new plan),
+     extension: {reason: str, at: date} (only where the answer may come later),
+     earlier: request_id (only where another request had erased the person before),
+     residual: {collection: int} (what the second look found)}
+
+``version`` grows with every move, and each move compares it: of two at once, one is made.
 """
 
 from collections.abc import Mapping
@@ -14,9 +21,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pymongo import ASCENDING, DESCENDING
+
 from compliance.datamap.subject import SubjectId
-from compliance.erasure.stage import COMPLETE, NEXT, REQUESTS, Stage, due_date
-from compliance.errors import IntegrityError
+from compliance.erasure.stage import COMPLETE, NEXT, REQUESTS, Stage, due_date, may_become
+from compliance.errors import IntegrityError, UnknownName
 from compliance.mongo import Databases, Document, Session, driver_errors
 
 
@@ -26,10 +35,32 @@ class Requests:
 
     databases: Databases
 
-    def find(self, request_id: str) -> Document | None:
+    def find(self, request_id: str, *, session: Session | None = None) -> Document | None:
         """Return the request, or None."""
+        with driver_errors(session):
+            return self.databases.compliance[REQUESTS].find_one({"_id": request_id}, session=session)
+
+    def get(self, request_id: str, *, session: Session | None = None) -> Document:
+        """Return the request.
+
+        Raises:
+            UnknownName: When there is none.
+        """
+        found = self.find(request_id, session=session)
+        if found is None:
+            raise UnknownName(f"there is no erasure request {request_id!r}; see `compliance erasure list`")
+        return found
+
+    def listed(self, *, state: Stage | None = None, overdue: bool = False, limit: int) -> list[Document]:
+        """Return the newest requests; of those that are *overdue*, by the clock of the server, the first due first."""
+        query: Document = {} if state is None else {"state": state.value}
+        order = ("received_at", DESCENDING)
         with driver_errors():
-            return self.databases.compliance[REQUESTS].find_one({"_id": request_id})
+            if overdue:
+                late = {"due_at": {"$lt": self.databases.server_time()}, "dry_run": {"$ne": True}}
+                query = {"$and": [query, {"state": {"$in": [stage.value for stage in NEXT]}}, late]}
+                order = ("due_at", ASCENDING)
+            return list(self.databases.compliance[REQUESTS].find(query, sort=[order], limit=limit))
 
     def completed_for(self, *names: SubjectId) -> Document | None:
         """Return a completed erasure of the person with these *names*, or None."""
@@ -55,19 +86,22 @@ class Requests:
         now: datetime,
         session: Session,
         normalised_id: str | None = None,
+        earlier: str | None = None,
     ) -> None:
         """Insert the request; its deadline runs from *now*.
 
         *normalised_id* is the pseudonym of the form by which addresses are compared, so that the person can be found
-        in any letter case when only pseudonyms are left.
+        in any letter case when only pseudonyms are left. *earlier* is the request that erased the person before.
         """
         also = {} if normalised_id is None else {"normalised_id": normalised_id}
+        also |= {} if earlier is None else {"earlier": earlier}
         self.databases.compliance[REQUESTS].insert_one(
             {
                 "_id": request_id,
                 "subject_id": subject_id,
                 **also,
                 "state": Stage.RECEIVED.value,
+                "version": 1,
                 "dry_run": dry_run,
                 "map_digest": map_digest,
                 "plan": [],
@@ -89,12 +123,31 @@ class Requests:
         Raises:
             IntegrityError: When it does not.
         """
-        if not self._move(request_id, target, changes, now=now, session=session):
+        if self._move(request_id, target, changes, now=now, session=session) is None:
             raise IntegrityError(f"erasure request {request_id} cannot become {target.value} from where it stands")
 
-    def withdraw(self, request_id: str, *, now: datetime, session: Session) -> bool:
-        """Withdraw a request that is not answered yet; False where there is none, or it is."""
-        return self._move(request_id, Stage.WITHDRAWN, {}, now=now, session=session)
+    def try_move(self, request_id: str, target: Stage, *, now: datetime, session: Session) -> Document | None:
+        """Move the request to *target* and return it as it was; None where there is none, or its stage forbids it."""
+        return self._move(request_id, target, {}, now=now, session=session)
+
+    def set_due(self, found: Document, due: datetime, *, reason: str, now: datetime, session: Session) -> None:
+        """Extend the due date of the request *found* as it stands, with the code of the *reason*.
+
+        Raises:
+            IntegrityError: When it moved meanwhile.
+        """
+        changes = {"due_at": due, "extension": {"reason": reason, "at": now}, "updated_at": now}
+        extended = self.databases.compliance[REQUESTS].update_one(
+            {"_id": found["_id"], "state": found["state"], "version": found.get("version")},
+            {"$set": changes, "$inc": {"version": 1}},
+            session=session,
+        )
+        if extended.matched_count != 1:
+            raise IntegrityError(f"erasure request {found['_id']} moved meanwhile; look at it and try again")
+
+    def ask_replan(self, request_id: str, *, session: Session) -> None:
+        """Note that a person wants a new plan before anything else is done."""
+        self.databases.compliance[REQUESTS].update_one({"_id": request_id}, {"$set": {"replan": True}}, session=session)
 
     def _pseudonyms(self, query: Document) -> frozenset[str]:
         with driver_errors():
@@ -103,11 +156,14 @@ class Requests:
 
     def _move(
         self, request_id: str, target: Stage, changes: Mapping[str, Any], *, now: datetime, session: Session
-    ) -> bool:
-        sources = [stage.value for stage, targets in NEXT.items() if target in targets]
-        moved = self.databases.compliance[REQUESTS].update_one(
-            {"_id": request_id, "state": {"$in": sources}},
-            {"$set": {"state": target.value, "updated_at": now, **changes}},
+    ) -> Document | None:
+        requests = self.databases.compliance[REQUESTS]
+        found = requests.find_one({"_id": request_id}, session=session)
+        if found is None or not may_become(Stage(found["state"]), target):
+            return None
+        moved = requests.update_one(
+            {"_id": request_id, "state": found["state"], "version": found.get("version")},
+            {"$set": {"state": target.value, "updated_at": now, **changes}, "$inc": {"version": 1}},
             session=session,
         )
-        return moved.matched_count == 1
+        return found if moved.matched_count == 1 else None

@@ -13,22 +13,53 @@ class Stage(StrEnum):
     """Where a request stands."""
 
     RECEIVED = "received"
+    ACCEPTED = "accepted"
     PLANNED = "planned"
+    GRACE = "grace"
     EXECUTING = "executing"
+    VERIFYING = "verifying"
     COMPLETED = "completed"
     COMPLETED_WITH_RETENTION = "completed_with_retention"
     RESIDUAL_FOUND = "residual_found"
+    REPLANNED = "replanned"
+    FAILED = "failed"
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
 
 
 COMPLETE = (Stage.COMPLETED, Stage.COMPLETED_WITH_RETENTION)
 NEXT: Mapping[Stage, tuple[Stage, ...]] = {
-    Stage.RECEIVED: (Stage.PLANNED, Stage.REJECTED, Stage.WITHDRAWN),
-    Stage.PLANNED: (Stage.EXECUTING, Stage.REJECTED, Stage.WITHDRAWN),
-    Stage.EXECUTING: (Stage.EXECUTING, Stage.RESIDUAL_FOUND, Stage.REJECTED, Stage.WITHDRAWN, *COMPLETE),
-    Stage.RESIDUAL_FOUND: (Stage.EXECUTING, Stage.WITHDRAWN),
+    Stage.RECEIVED: (Stage.ACCEPTED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.ACCEPTED: (Stage.PLANNED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.PLANNED: (Stage.GRACE, Stage.EXECUTING, Stage.REPLANNED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.GRACE: (Stage.EXECUTING, Stage.REPLANNED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.REPLANNED: (Stage.EXECUTING, Stage.REPLANNED, Stage.FAILED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.EXECUTING: (
+        Stage.EXECUTING,  # another attempt
+        Stage.VERIFYING,
+        Stage.RESIDUAL_FOUND,
+        Stage.REPLANNED,
+        Stage.FAILED,
+        Stage.REJECTED,
+        Stage.WITHDRAWN,
+    ),
+    Stage.VERIFYING: (
+        Stage.EXECUTING,  # another attempt
+        Stage.RESIDUAL_FOUND,
+        Stage.REPLANNED,
+        Stage.FAILED,
+        Stage.WITHDRAWN,
+        *COMPLETE,
+    ),
+    Stage.RESIDUAL_FOUND: (Stage.REPLANNED, Stage.REJECTED, Stage.WITHDRAWN),
+    Stage.FAILED: (Stage.REPLANNED, Stage.REJECTED, Stage.WITHDRAWN),
 }
+BEGUN = (Stage.EXECUTING, Stage.VERIFYING, Stage.RESIDUAL_FOUND, Stage.REPLANNED, Stage.FAILED)
+
+
+def may_become(source: Stage, target: Stage) -> bool:
+    """Whether a request that stands at *source* may move to *target*."""
+    return target in NEXT.get(source, ())
 
 
 def due_date(received: datetime) -> datetime:

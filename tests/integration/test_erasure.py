@@ -89,8 +89,9 @@ def test_entries_tell_the_whole_story_in_order(filled: Deployment, seeded: Seede
     erase(filled, seeded.subjects[0])
     told = actions(filled)
 
-    assert told[:3] == ["erasure.requested", "erasure.planned", "erasure.started"]
-    assert set(told[3:-2]) == {"erasure.batch"}
+    assert told[:4] == ["erasure.requested", "erasure.accepted", "erasure.planned", "erasure.started"]
+    assert set(told[4:-3]) == {"erasure.batch"}
+    assert told[-3] == "erasure.verifying"
     assert sorted(told[-2:]) == ["erasure.completed", "erasure.verified"]
     assert len(
         list(filled.admin.audit["audit_log"].find({"entity_type": "user", "entity_id": seeded.subjects[0]}))
@@ -114,7 +115,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(filled: Deployment, seeded
     assert job.state == "done"
     assert whole_database(filled) == before
     assert {step["collection"] for step in request(filled)["plan"]} >= {"users", "playlists", "analytics", "tracks"}
-    assert actions(filled) == ["erasure.requested", "erasure.planned"]
+    assert actions(filled) == ["erasure.requested", "erasure.accepted", "erasure.planned"]
 
 
 def test_what_is_kept_names_its_ground(filled: Deployment, seeded: Seeded) -> None:
@@ -134,7 +135,8 @@ def test_a_worker_that_dies_at_every_transaction_loses_and_repeats_nothing(
     short = filled.with_settings(lease=timedelta(milliseconds=150), batch_docs=7)
     services = short.services()
     deaths = 0
-    for at in chain((1, 1, 1) if committed else (1, 2, 2), repeat(2 if committed else 3, 200)):
+    begins, batch = ((1, 1, 1), 2) if committed else ((1, 2, 2), 3)
+    for at in chain(begins, repeat(batch, 45), repeat(batch + 1, 50)):  # the end is start, second look, completion
         dying = replace(services, databases=mortal(services.databases, at=at, committed=committed))
         try:
             send(subject, dying)
@@ -196,6 +198,8 @@ def test_a_held_person_is_refused_and_untouched(filled: Deployment, seeded: Seed
 
     assert (job.state, job.error["code"]) == ("rejected", "LegalHoldActive")
     assert "C-17" in job.error["message"]
+    assert request(filled)["state"] == "rejected"
+    assert actions(filled)[:2] == ["erasure.requested", "erasure.rejected"]
     assert whole_database(filled) == before
 
 

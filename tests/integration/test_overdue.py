@@ -52,8 +52,8 @@ def test_a_request_is_overdue_only_while_it_is_open(deployment: Deployment, stag
     assert look(deployment).problems == expected
 
 
-def test_a_request_is_told_a_week_before_its_due_date(deployment: Deployment) -> None:
-    request(deployment, "in-time", due_in=8 * DAY)
+def test_a_request_is_told_ten_days_before_its_due_date(deployment: Deployment) -> None:
+    request(deployment, "in-time", due_in=11 * DAY)
     soon = request(deployment, "soon", due_in=6 * DAY)
     late = request(deployment, "late", due_in=-DAY)
     found = look(deployment)
@@ -61,7 +61,7 @@ def test_a_request_is_told_a_week_before_its_due_date(deployment: Deployment) ->
     assert found.looked_at == 3
     assert found.problems == (
         f"erasure request late was due {late:%Y-%m-%d %H:%M} UTC",
-        f"erasure request soon is due {soon:%Y-%m-%d %H:%M} UTC",
+        f"erasure request soon is due {soon:%Y-%m-%d %H:%M} UTC, in less than 10 days",
     )
 
 

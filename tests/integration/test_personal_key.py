@@ -87,7 +87,8 @@ def test_the_person_is_gone_and_nobody_else_is_touched(club: Deployment) -> None
     }
     entries = club.entries(entity_type="user")
     assert {entry["entity_id"] for entry in entries} == {name_of(club, ANN)}
-    assert [entry["action"] for entry in entries][:3] == ["erasure.requested", "erasure.planned", "erasure.started"]
+    told = ["erasure.requested", "erasure.accepted", "erasure.planned", "erasure.started"]
+    assert [entry["action"] for entry in entries][:4] == told
 
 
 def test_a_dry_run_counts_and_changes_nothing(club: Deployment) -> None:

@@ -2,24 +2,23 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from compliance.audit.entry import Cause
 from compliance.datamap.subject import parse_subject_id, to_text
 from compliance.erasure.holds import Holds
-from compliance.erasure.stage import REQUESTS
+from compliance.erasure.request import Requests
+from compliance.erasure.stage import REQUESTS, Stage
 from compliance.errors import UnknownName
 from compliance.jobs.job import HIGHEST_PRIORITY
 from compliance.mongo import driver_errors
 from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
 from worker.cli.erasure_certificate import certificate, verify_certificate_
+from worker.cli.erasure_moves import BY_HAND, extend, replan, withdraw
 from worker.cli.person import SubjectArgument, other_names
 from worker.cli.recipients import acknowledge, recipients
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_fields, show_json, show_table
-
-BY_HAND = Cause(channel="cli")
 
 app = typer.Typer(
     help="Erase data subjects (GDPR Art. 17), follow requests, place and release legal holds.",
@@ -30,6 +29,9 @@ app.command(epilog="Example: compliance erasure certificate cli-7f3c --out cli-7
 app.command("verify-certificate", epilog="Example: compliance erasure verify-certificate cli-7f3c.json --key VKEY")(
     verify_certificate_
 )
+app.command(epilog="Example: compliance erasure extend cli-7f3c --months 2 --reason complexity")(extend)
+app.command(epilog="Example: compliance erasure withdraw cli-7f3c")(withdraw)
+app.command(epilog="Example: compliance erasure replan cli-7f3c")(replan)
 
 CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]
 
@@ -46,6 +48,10 @@ def request(
         str | None,
         typer.Option(metavar="TIME", help="When it should be done, RFC 3339 with time zone; else in a calendar month."),
     ] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option(metavar="PERIOD", help="How long to wait after the plan, such as P3D; else the setting."),
+    ] = None,
     wait: WaitOption = False,
     request_id: RequestIdOption = None,
     env: EnvOption = None,
@@ -54,7 +60,8 @@ def request(
     """Ask for the erasure of one person; a worker carries it out."""
     with runtime(ctx).services(profile=env) as services:
         parse_subject_id(subject_id, services.data_map)
-        values = {"subject_id": subject_id, "dry_run": dry_run, "priority": priority, "deadline": deadline}
+        values: dict[str, Any] = {"subject_id": subject_id, "dry_run": dry_run, "grace": grace}
+        values |= {"priority": priority, "deadline": deadline}
         job = enqueue(services, "erasure.request", values, request_id=request_id)
         finish(wait_for(services, job) if wait else job, as_json=json)
 
@@ -78,7 +85,10 @@ def show(
         return
     found["subject_id"] = to_text(found["subject_id"])
     shown = ("_id", "subject_id", "state", "received_at", "due_at", "completed_at", "residual", "reason")
-    show_fields({name.strip("_"): found.get(name) for name in shown})
+    more = ("grace_until", "extension", "earlier")
+    show_fields(
+        {name.strip("_"): found.get(name) for name in shown} | {name: found[name] for name in more if name in found}
+    )
     sys.stdout.write("\n")
     steps = ((step["collection"], step["action"], step["documents"]) for step in found["plan"])
     show_table(("collection", "action", "planned"), steps, empty="nothing planned")
@@ -92,16 +102,20 @@ def show(
         sys.stdout.write(f"recipient {notice['recipient']}: {notice['state']}\n")
 
 
-@app.command("list", epilog="Example: compliance erasure list")
+@app.command("list", epilog="Example: compliance erasure list --overdue")
 def list_(
     ctx: typer.Context,
+    state: Annotated[Stage | None, typer.Option(help="Only this state.")] = None,
+    overdue: Annotated[
+        bool, typer.Option("--overdue", help="Only open ones past their due date, first due first.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     env: EnvOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the newest requests with their deadlines."""
-    with runtime(ctx).services(profile=env) as services, driver_errors():
-        found = list(services.databases.compliance[REQUESTS].find({}, sort={"received_at": -1}, limit=limit))
+    with runtime(ctx).services(profile=env) as services:
+        found = Requests(services.databases).listed(state=state, overdue=overdue, limit=limit)
     if json:
         show_json(found)
         return

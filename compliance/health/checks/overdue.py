@@ -3,25 +3,29 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from compliance.erasure.deadline import NOTICES, days_left
 from compliance.erasure.stage import NEXT, REQUESTS
 from compliance.health.check import CHECKS, Finding, Scope
 from compliance.jobs.desk import UNFINISHED
 from compliance.jobs.ledger import JOBS
 from compliance.mongo import Databases, Document, driver_errors
 
-# An erasure takes minutes. One that is open a week before its due date waits for a person, who needs working days.
-NOTICE = timedelta(days=7)
+# An erasure takes minutes. One that is open ten days before its due date waits for a person, who needs working days.
+NOTICE = timedelta(days=max(NOTICES))
 LISTED = 100
 
 
 def overdue(scope: Scope) -> Finding:
-    """Compare due dates and deadlines with the time of the server; a plan (``dry_run``) has none to keep."""
+    """Compare due dates and deadlines with the time of the server: told at 10, 5 and 1 days, and when they are past.
+
+    A plan (``dry_run``) has no date to keep.
+    """
     databases, now = scope.databases, scope.databases.server_time()
     requests: Document = {"state": {"$in": [stage.value for stage in NEXT]}, "dry_run": {"$ne": True}}
     if scope.subject_id is not None:
         requests["subject_id"] = scope.subject_id
     problems = [
-        f"erasure request {name} {'was' if due < now else 'is'} due {_text(due)}"
+        f"erasure request {name} {_when(due, now)}"
         for name, due in _late(databases, REQUESTS, requests, field="due_at", until=now + NOTICE)
     ]
     looked_at = _count(databases, REQUESTS, requests)
@@ -48,6 +52,13 @@ def _late(
 def _count(databases: Databases, collection: str, query: Document) -> int:
     with driver_errors():
         return databases.compliance[collection].count_documents(query)
+
+
+def _when(due: datetime, now: datetime) -> str:
+    left = days_left(due, now=now)
+    if not left:
+        return f"was due {_text(due)}"
+    return f"is due {_text(due)}, in less than {left} day{'s' if left > 1 else ''}"
 
 
 def _text(moment: datetime) -> str:
