@@ -41,6 +41,7 @@ VALID: dict[str, dict[str, Any]] = {
     "audit.verify": {},
     "audit.heartbeat": {},
     "jobs.retention": {},
+    "retention.sweep": {},
 }
 
 

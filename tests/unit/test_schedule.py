@@ -46,6 +46,7 @@ def test_the_default_looks_at_health_audit_due_dates_and_old_jobs() -> None:
     assert {schedule.name: (schedule.task, schedule.payload, str(schedule.when)) for schedule in DEFAULT} == {
         "nightly-health": ("compliance.health.check", {"cause": "schedule"}, "0 3 * * * UTC"),
         "nightly-audit": ("compliance.audit.verify", {}, "30 3 * * * UTC"),
+        "nightly-data-retention": ("compliance.retention.sweep", {}, "30 4 * * * UTC"),
         "nightly-retention": ("compliance.jobs.retention", {}, "0 4 * * * UTC"),
         "due-dates": ("compliance.health.check", {"checks": ["overdue"], "cause": "schedule"}, "0 5 * * * UTC"),
         "audit-heartbeat": ("compliance.audit.heartbeat", {}, "every 1 hours"),

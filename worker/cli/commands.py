@@ -26,6 +26,7 @@ PLACES = {
     "migrate": ("migrate", "app", None),
     "partition": ("partition", "app", None),
     "erasure": ("erasure", "app", None),
+    "retention": ("retention", "app", None),
     "consent": ("consent", "app", None),
     "audit": ("audit", "app", None),
     "health": ("health", "app", None),
