@@ -1,0 +1,1 @@
+"""One masking strategy per module; each adds itself to ``STRATEGIES``. A published version never changes."""
