@@ -15,6 +15,7 @@ _OURS = {
     "erasure.grace": "the time begins in which the request can be taken back and nothing was touched",
     "erasure.replanned": "a new plan is made: data was found again, an error ended the attempt, or a person asked",
     "erasure.started": "a worker begins, or begins again",
+    "erasure.intended": "documents of a time series are about to go, which no transaction can hold",
     "erasure.batch": "documents of one collection were changed",
     "erasure.verifying": "everything of the plan is done; the second look begins",
     "erasure.residual_found": "the second look found an identifier; the job is parked",

@@ -126,12 +126,16 @@ class DataMap(Part):
         stored = (name for name, found in self.collections.items() if found.kind is not Kind.VIEW)
         own = (self.subject.collection, *stored)
         old = tuple(name + self.history.suffix for name in own) if self.history else ()
-        return tuple(dict.fromkeys(own + old))
+        return tuple(dict.fromkeys((*own, *old, *self.archives())))
+
+    def insertable(self) -> tuple[str, ...]:
+        """Return the collections to which an import, or an erasure that archives, may add documents."""
+        return tuple(dict.fromkeys((*self.imports, *self.archives())))
 
     def grants(self) -> Grants:
         """Return what the worker may do because of this map."""
         purges = self.surfaces.pre_images is PreImages.PURGE
-        return Grants(erasable=self.writable(), importable=self.imports, purges=purges)
+        return Grants(erasable=self.writable(), importable=self.insertable(), purges=purges)
 
     def archives(self) -> tuple[str, ...]:
         """Return the collections to which an erasure copies what a rule archives."""

@@ -5,6 +5,8 @@ that does not.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 from compliance.datamap.model import DataMap
 from compliance.datamap.pseudonym import VARIABLE, Pseudonyms
@@ -20,12 +22,14 @@ def find_by_pseudonym(
     data_map: DataMap,
     pseudonym: SubjectId,
     *,
+    tenant: Any = None,
     pseudonyms: Pseudonyms | None,
     check: Callable[[], None] = lambda: None,
 ) -> Identity | None:
     """Return what the document of the person says about who it is; None when there is no such person.
 
-    *check* is called for every batch, and may end the search by an error.
+    *check* is called for every batch, and may end the search by an error; *tenant* says whose people are looked through
+    where several organisations share the database.
 
     Raises:
         InvalidPayload: When the key that *pseudonym* was made with is not there.
@@ -34,17 +38,20 @@ def find_by_pseudonym(
         raise ConfigurationError(f"this process has no {VARIABLE}, and cannot tell whom a pseudonym names")
     named, path = str(pseudonym), data_map.root_key.path
     known = pseudonyms.only(named)
-    for document in read_keys(database, data_map, check=check):
+    for document in read_keys(database, data_map, tenant=tenant, check=check):
         value = value_at(document, path)
         if isinstance(value, str) and known.is_of(named, value):
-            return read_identity(document, data_map)
+            return replace(read_identity(document, data_map), tenant=tenant)
     return None
 
 
-def read_keys(database: Db, data_map: DataMap, *, check: Callable[[], None] = lambda: None) -> Iterator[Document]:
-    """Yield the keys of every person, and nothing else of their documents."""
+def read_keys(
+    database: Db, data_map: DataMap, *, tenant: Any = None, check: Callable[[], None] = lambda: None
+) -> Iterator[Document]:
+    """Yield the keys of every person, of one organisation where several share the database; nothing else of them."""
+    query = {data_map.tenant.field: tenant} if data_map.tenant else {}
     fields = {"_id": 0} | {key.path: 1 for key in data_map.subject.keys.values()}
-    found = database[data_map.subject.collection].find({}, fields, batch_size=BATCH_DOCS)
+    found = database[data_map.subject.collection].find(query, fields, batch_size=BATCH_DOCS)
     with driver_errors(), found:
         for number, document in enumerate(found):
             if number % BATCH_DOCS == 0:

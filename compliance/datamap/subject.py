@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from bson import Binary, ObjectId
+from bson import Binary, Int64, ObjectId
 from bson.errors import InvalidId
 
 from compliance.audit.entry import EntityId
@@ -24,9 +24,13 @@ class Identity:
     """The values by which documents refer to one person, by name of the key; those known, at least the id.
 
     Personal values (an e-mail address) live in memory only, for as long as an erasure looks for them.
+
+    Attributes:
+        tenant: Whose data it is, where several organisations share the database.
     """
 
     values: Mapping[str, Any]
+    tenant: Any = None
 
     def __repr__(self) -> str:
         return f"Identity(keys={sorted(self.values)})"
@@ -40,16 +44,19 @@ def parse_subject_id(text: str, data_map: DataMap) -> SubjectId:
     """
     if data_map.root_key.personal:
         return _parse_pseudonym(text)
-    kind = data_map.root_key.type
+    return _parse_id(text, data_map.root_key.type, what="subject_id")
+
+
+def _parse_id(text: str, kind: KeyType, *, what: str) -> SubjectId:
     try:
         if kind is KeyType.OBJECT_ID:
             return ObjectId(text)
         if kind is KeyType.UUID:
             return Binary.from_uuid(UUID(text))
     except (InvalidId, ValueError, TypeError, AttributeError):
-        raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}") from None
+        raise InvalidPayload(f"{what}: expected {_EXPECTED[kind]}") from None
     if not OPAQUE.fullmatch(text):
-        raise InvalidPayload(f"subject_id: expected {_EXPECTED[kind]}")
+        raise InvalidPayload(f"{what}: expected {_EXPECTED[kind]}")
     return text
 
 
@@ -65,8 +72,26 @@ def _parse_pseudonym(text: str) -> SubjectId:
 _EXPECTED = {
     KeyType.OBJECT_ID: "an ObjectId of 24 hexadecimal digits",
     KeyType.UUID: "a UUID",
+    KeyType.LONG: "a number",
     KeyType.STRING: "an opaque id of letters, digits and _ . : - (no name, no e-mail address)",
 }
+
+
+def parse_tenant(text: str | None, data_map: DataMap) -> Any:
+    """Return whose data it is as the documents hold it; None where one organisation has the database.
+
+    Raises:
+        InvalidPayload: When the data map has tenants and none is named, or the other way round; or it is no id.
+    """
+    if data_map.tenant is None:
+        if text is not None:
+            raise InvalidPayload("tenant: the data map has none; leave it out")
+        return None
+    if text is None:
+        raise InvalidPayload("tenant: several organisations share this database; say whose person it is")
+    if data_map.tenant.type is KeyType.LONG and text.isascii() and text.isdecimal():
+        return Int64(text)
+    return _parse_id(text, data_map.tenant.type, what="tenant")
 
 
 def to_text(subject_id: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from compliance.datamap.lint import impossible_actions
 from compliance.erasure.progress import Erasure
+from compliance.erasure.series import faults_of_series
 from compliance.errors import ConfigurationError, ErasureIncomplete
 from compliance.mongo import Db, driver_errors
 
@@ -16,6 +17,7 @@ def refuse_impossible_actions(erasure: Erasure) -> None:
         ConfigurationError: Naming every action that a validator would refuse.
     """
     faults = list(impossible_actions(erasure.data_map, live_schemas(erasure.databases.app)))
+    faults += faults_of_series(erasure.locator.steps, erasure.databases.app)
     if faults:
         raise ConfigurationError(f"the data map asks for what the validators refuse: {'; '.join(faults)}")
 

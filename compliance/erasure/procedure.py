@@ -11,6 +11,7 @@ from typing import Any
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.kept import keep_map
+from compliance.datamap.rule import Keep
 from compliance.erasure.certificate import DETAIL
 from compliance.erasure.certify import find_surfaces, state_outcome
 from compliance.erasure.execute import carry_out
@@ -171,7 +172,7 @@ def _plan(
     counts = [(step, erasure.locator.count(step, after=steps[:number])) for number, step in enumerate(steps)]
     plan = [{"collection": step.collection, "action": step.verb, "documents": count} for step, count in counts if count]
     kept = [_kept(step, count) for step, count in counts if count and step.kept]
-    total = sum(count for _, count in counts)
+    total = sum(count for step, count in counts if not isinstance(step.action, Keep))
     keep_map(erasure.databases, erasure.data_map, now=erasure.run.clock.now())
 
     def effect(session: Session) -> Outcome:
@@ -244,11 +245,7 @@ def _verify(erasure: Erasure) -> None:
 
 def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
     total = sum(count for verbs in erasure.affected.values() for count in verbs.values())
-    kept = [
-        _kept(step, count)
-        for step in steps
-        if step.kept and (count := erasure.affected.get(step.collection, {}).get(step.verb, 0))
-    ]
+    kept = [_kept(step, count) for step in steps if step.kept and (count := _count_kept(erasure, step))]
     stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
     surfaces, request = find_surfaces(erasure), erasure.requests.get(erasure.request_id)
     verified = erasure.entry("erasure.verified", {"residual": {}})
@@ -275,6 +272,14 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
         )
 
     erasure.commit(effect)
+
+
+def _count_kept(erasure: Erasure, step: Step) -> int:
+    """Return how many documents stay: those that were changed, or where none was to be changed, those of the plan."""
+    if not isinstance(step.action, Keep):
+        return erasure.affected.get(step.collection, {}).get(step.verb, 0)
+    request = erasure.requests.get(erasure.request_id)
+    return sum(int(item["documents"]) for item in request.get("kept", ()) if item == _kept(step, item["documents"]))
 
 
 def _kept(step: Step, count: int) -> dict[str, Any]:

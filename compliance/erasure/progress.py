@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from secrets import token_bytes
 from typing import Any
 
 from compliance.audit.entry import Detail, Entry
@@ -29,6 +30,9 @@ class Erasure:
         is_present: Whether the root document was there when this attempt began.
         looks: What looks at each place beside the collections, by its name.
         affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
+        intended: Documents of a time series that are about to go; kept in the checkpoint.
+        mask_key: Of masks that hash; nobody has it once this attempt is over.
+        tenant: Whose data it is, where several organisations share the database.
     """
 
     run: Run
@@ -40,20 +44,29 @@ class Erasure:
     pseudonyms: Pseudonyms | None = None
     looks: tuple[tuple[str, Look], ...] = LOOKS
     on_complete: Callable[[Session], None] = lambda _: None
+    tenant: Any = None
     identity: Identity = field(init=False)
     is_present: bool = field(init=False)
     affected: dict[str, dict[str, int]] = field(default_factory=dict)
+    intended: dict[str, int] = field(default_factory=dict)
+    mask_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
     sequence: int = 0
 
     def __post_init__(self) -> None:
         checkpoint = self.run.job.checkpoint
         self.affected = {name: dict(verbs) for name, verbs in checkpoint.get("affected", {}).items()}
+        self.intended = dict(checkpoint.get("intended", {}))
         self.sequence = checkpoint.get("sequence", 0)
         found = find_identity(
-            self.databases.app, self.data_map, self.subject_id, pseudonyms=self.pseudonyms, check=self.run.check
+            self.databases.app,
+            self.data_map,
+            self.subject_id,
+            tenant=self.tenant,
+            pseudonyms=self.pseudonyms,
+            check=self.run.check,
         )
         by_id = {} if self.pseudonyms else {self.data_map.subject.key: self.subject_id}
-        self.identity, self.is_present = found or Identity(by_id), found is not None
+        self.identity, self.is_present = found or Identity(by_id, self.tenant), found is not None
 
     @property
     def requests(self) -> Requests:
@@ -81,7 +94,7 @@ class Erasure:
         """Learn who a pseudonym names when the root document is gone, from wherever the id still stands."""
         if not self.identity.values:
             value = reveal(self.databases.app, self._by_pseudonym(), check=self.run.check)
-            self.identity = Identity({} if value is None else {self.data_map.subject.key: value})
+            self.identity = Identity({} if value is None else {self.data_map.subject.key: value}, self.tenant)
 
     def _by_pseudonym(self) -> KeyedNeedles:
         if self.pseudonyms is None:
@@ -109,7 +122,8 @@ class Erasure:
 
     def checkpoint(self, **more: Any) -> dict[str, Any]:
         """Return the checkpoint after the present transaction."""
-        return {"sequence": self.sequence + 1, "affected": self.affected, **more}
+        intended = {"intended": self.intended} if self.intended else {}
+        return {"sequence": self.sequence + 1, "affected": self.affected, **intended, **more}
 
     def commit(self, effect: Effect) -> Outcome:
         """Commit *effect* as ``Run.commit`` does; the next entry has another number."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+import bson
 from bson import Binary, ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
@@ -21,6 +22,8 @@ from compliance.datamap.subject import Identity
 from compliance.mongo import Db, Document, driver_errors
 
 BATCH_DOCS = 1000
+BORDER_BYTES = 1024  # longer than any identifier in any form that is looked for
+CHUNKS = ".chunks"
 UNREADABLE = ("view",)
 
 _OBJECT_ID = re.compile(rb"(?s)\x07(?=[^\x00]{0,256}\x00(.{12}))")
@@ -194,19 +197,55 @@ def sweep_collection(
 
 
 def sweep(
-    database: Db, needles: Finder, *, skip: Iterable[str] = (), check: Callable[[], None] = lambda: None
+    database: Db,
+    needles: Finder,
+    *,
+    skip: Iterable[str] = (),
+    spares: Callable[[str, Any], bool] = lambda *_: False,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Return how many documents of each collection of *database* hold a needle; collections without any are absent.
 
-    Views are not read: the collections below them are. *check* is called now and then, and may end it by an error.
+    Views are not read: the collections below them are. *spares* tells of a document of a collection whether it is as it
+    should be all the same. *check* is called now and then, and may end it by an error.
     """
     skipped = set(skip)
     counts = {
-        name: sum(1 for _ in sweep_collection(database[name], needles, check=check))
+        name: sum(1 for found in _sweep_named(database, name, needles, check) if not spares(name, found))
         for name in collection_names(database)
         if name not in skipped
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def _sweep_named(database: Db, name: str, needles: Finder, check: Callable[[], None]) -> Iterator[Any]:
+    yield from sweep_collection(database[name], needles, check=check)
+    if name.endswith(CHUNKS):
+        yield from sweep_borders(database[name], needles, check=check)
+
+
+def sweep_borders(
+    chunks: Collection[Document], needles: Finder, *, check: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
+    """Yield the second of two successive *chunks* of a file where a needle stands across the border between them."""
+    before: tuple[Any, bytes] = (None, b"")
+    wanted = {"files_id": 1, "n": 1, "data": 1}
+    with driver_errors():
+        for number, chunk in enumerate(chunks.find({}, wanted, sort=[("files_id", 1), ("n", 1)], batch_size=16)):
+            if number % BATCH_DOCS == 0:
+                check()
+            data = chunk.get("data")
+            if not isinstance(data, bytes):
+                continue
+            border = before[1] + data[:BORDER_BYTES] if before[0] == chunk.get("files_id") else b""
+            if border and needles.found_in(bson.encode({"": border})) and not _in_one_part(before[1], data, needles):
+                yield chunk
+            before = (chunk.get("files_id"), data[-BORDER_BYTES:])
+
+
+def _in_one_part(end: bytes, data: bytes, needles: Finder) -> bool:
+    """Whether what was found stands on one side of the border, where the chunk itself was found already."""
+    return any(needles.found_in(bson.encode({"": part})) for part in (end, data[:BORDER_BYTES]))
 
 
 def collection_names(database: Db) -> list[str]:
@@ -225,11 +264,3 @@ def _split(batch: bytes) -> Iterator[Any]:
         size = int.from_bytes(batch[start : start + 4], "little")
         yield RawBSONDocument(batch[start : start + size])
         start += size
-
-
-def holds_value(document: Mapping[str, Any], path: str, address: str) -> bool:
-    """Whether the text at *path* of *document* is the address *address*, whatever its case and Unicode form."""
-    value: Any = document
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return isinstance(value, str) and normalise(value) == normalise(address)

@@ -8,6 +8,7 @@ from compliance.audit.entry import Detail
 from compliance.erasure.copies import is_copy, rebuilt, stray_copies
 from compliance.erasure.frozen import require_rest, require_same
 from compliance.erasure.progress import Erasure
+from compliance.erasure.spared import Spared
 from compliance.erasure.stage import Stage
 from compliance.erasure.sweep import sweep
 from compliance.errors import ErasureIncomplete, StoreUnavailable
@@ -24,7 +25,8 @@ def look_again(erasure: Erasure, *, skip: Sequence[str] = ()) -> None:
     """
     before = require_rest(erasure.databases)
     _forget_copies(erasure, skip)
-    found = sweep(erasure.databases.app, erasure.needles, skip=skip, check=erasure.run.check)
+    spared = Spared.of(erasure.databases.app, erasure.data_map, erasure.needles, tenant=erasure.tenant)
+    found = sweep(erasure.databases.app, erasure.needles, skip=skip, spares=spared.spares, check=erasure.run.check)
     require_same(erasure.databases, before)
     residual = {name: count for name, count in found.items() if not is_copy(name, skip)}
     if not residual:

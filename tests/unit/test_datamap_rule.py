@@ -1,5 +1,6 @@
 """What a map can say of a collection, and what it cannot say at once."""
 
+import re
 from typing import Any
 
 import pytest
@@ -116,19 +117,39 @@ def test_a_bucket_of_gridfs_is_two_collections_and_chunks_go_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "what"),
+    ("rules", "expected"),
     [
-        ({"locate": {"path": "a", "key": "id", "prefix": ""}, "on_erase": DELETE}, "prefix"),
-        ({"locate": {"path": "a", "key": "id", "encoded": ["hex"]}, "on_erase": DELETE}, "encoded"),
-        ({"locate": {"path": "a", "of": "c"}, "on_erase": DELETE}, "refers to itself"),
-        ({"locate": OPAQUE, "on_erase": {"action": "keep"}, "kept": LAW}, "keep"),
+        ([{"locate": {"path": "a[].b{}", "key": "id"}, "on_erase": DELETE}], "cannot go through an array"),
+        ([{"locate": {"path": "a[].b[]", "key": "id", "edge": "owned"}, "on_erase": DELETE}], "through one array"),
+        ([{"locate": {"path": "a", "of": "c", "edge": "shallow"}, "on_erase": DELETE}], "takes edge deep"),
+        ([{"locate": {"path": "a", "of": "c"}, "on_erase": DELETE}] * 2, "only one rule"),
+        (
+            [{"locate": {"path": "a[]", "key": "id"}, "on_erase": {"action": "pull", "array": "a", "match": {"b": 1}}}],
+            "match is for arrays of documents",
+        ),
+        ([{"locate": OPAQUE, "on_erase": {"action": "keep"}, "kept": LAW}], "kept.fields must hold user_id"),
+        ([{"locate": OPAQUE, "on_erase": {"action": "update", "mask": {"user_id": "rot_v1"}}}], "no strategy rot_v1"),
+        (
+            [
+                {"locate": {"path": "a", "of": "d"}, "on_erase": {"action": "keep"}, "kept": LAW},
+                {"locate": OPAQUE, "on_erase": DELETE},
+            ],
+            "beside other rules keep takes a key",
+        ),
     ],
 )  # fmt: skip
-def test_what_an_erasure_does_not_carry_out_is_refused_by_name(rule: Any, what: str) -> None:
-    data_map = mapped({"c": [rule]})
+def test_what_an_erasure_cannot_carry_out_is_refused_by_name(rules: Any, expected: str) -> None:
+    data_map = mapped({"c": rules, "d": [{"locate": OPAQUE, "on_erase": DELETE}]})
 
-    with pytest.raises(ConfigurationError, match=f"the data map: c: .*{what}.* cannot be carried out yet"):
+    with pytest.raises(ConfigurationError, match=f"the data map: c: .*{re.escape(expected)}"):
         compile_steps(data_map)
+
+
+def test_a_time_series_takes_no_key_that_must_be_read() -> None:
+    rule = {"locate": {"path": "meta.a", "key": "id", "encoded": ["hex"]}, "on_erase": DELETE}
+
+    with pytest.raises(ConfigurationError, match="by what their meta field holds"):
+        compile_steps(mapped({"c": {"kind": "timeseries", "rules": [rule]}}))
 
 
 def test_a_ground_ends_once_and_names_its_article() -> None:

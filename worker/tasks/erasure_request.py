@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from compliance.audit.entry import Detail, Entry
-from compliance.datamap.subject import parse_subject_id, to_entity_id
+from compliance.datamap.subject import parse_subject_id, parse_tenant, to_entity_id
 from compliance.erasure.procedure import erase
 from compliance.erasure.progress import Erasure, documents_changed
 from compliance.erasure.request import Requests
@@ -37,11 +37,13 @@ class EraseSubject(Payload):
         subject_id: The opaque id, as text; a pseudonym where the root key is personal.
         dry_run: Record the plan and end.
         grace: How long to wait after the plan, such as ``P3D``; that of the settings where absent.
+        tenant: Whose person it is, where the data map says that several organisations share the database.
     """
 
     subject_id: str
     dry_run: bool = False
     grace: Annotated[str, AfterValidator(_states_grace)] | None = None
+    tenant: str | None = None
 
     def locks(self, subjects: Sequence[str]) -> tuple[str, ...]:
         """Let one job at a time change or read out one person."""
@@ -92,6 +94,7 @@ def erasure_request(payload: EraseSubject, run: Run, services: Services) -> None
         pseudonyms=services.pseudonyms,
         looks=(*LOOKS, (PACKAGES, packages_in(services.transfer_dir))),
         on_complete=notices.record,
+        tenant=parse_tenant(payload.tenant, services.data_map),
     )
     grace = services.settings.erasure_grace if payload.grace is None else parse_grace(payload.grace)
     erase(erasure, dry_run=payload.dry_run, grace=grace)

@@ -1,11 +1,12 @@
 """Nothing is left of people who were erased: of one, or of all."""
 
 from compliance.datamap.pseudonym import VARIABLE, Pseudonyms
+from compliance.datamap.rule import Keep
 from compliance.datamap.subject import Identity
 from compliance.erasure.keyed import KeyedNeedles
 from compliance.erasure.locate import Locator, find_identity
-from compliance.erasure.plan import compile_steps
 from compliance.erasure.request import Requests
+from compliance.erasure.spared import Spared
 from compliance.erasure.stage import COMPLETE, REQUESTS
 from compliance.erasure.sweep import compile_needles, sweep
 from compliance.health.check import CHECKS, Finding, Scope
@@ -18,7 +19,9 @@ def no_residual(scope: Scope) -> Finding:
         return _no_residual_of_pseudonyms(scope, scope.pseudonyms)
     people = [Identity({scope.data_map.subject.key: scope.subject_id})] if scope.subject_id else _all_erased(scope)
     located = _located(scope) if scope.subject_id else {}
-    swept = sweep(scope.databases.app, compile_needles(people)) if people else {}
+    needles = compile_needles(people)
+    spared = Spared.of(scope.databases.app, scope.data_map, needles)
+    swept = sweep(scope.databases.app, needles, spares=spared.spares) if people else {}
     return Finding(problems=tuple(map(_problem, sorted((located | swept).items()))), looked_at=len(people))
 
 
@@ -32,7 +35,8 @@ def _no_residual_of_pseudonyms(scope: Scope, pseudonyms: Pseudonyms) -> Finding:
     requests = Requests(scope.databases)
     erased = requests.pseudonyms_of(scope.subject_id) if scope.subject_id else requests.pseudonyms_of_erased()
     needles = KeyedNeedles(pseudonyms, erased)
-    swept = sweep(scope.databases.app, needles, check=scope.check) if erased else {}
+    spared = Spared.of(scope.databases.app, scope.data_map, needles)
+    swept = sweep(scope.databases.app, needles, spares=spared.spares, check=scope.check) if erased else {}
     problems = [*map(_problem, sorted(swept.items()))]
     if needles.lost:
         problems.append(
@@ -42,12 +46,13 @@ def _no_residual_of_pseudonyms(scope: Scope, pseudonyms: Pseudonyms) -> Finding:
 
 
 def _located(scope: Scope) -> dict[str, int]:
-    if scope.subject_id is None:
-        return {}
+    if scope.subject_id is None or scope.data_map.tenant is not None:
+        return {}  # whose person it was is not said here; the sweep looks at everybody's documents
     identity = find_identity(scope.databases.app, scope.data_map, scope.subject_id)
     known = identity or Identity({scope.data_map.subject.key: scope.subject_id})
     locator = Locator(scope.databases.app, scope.data_map, known)
-    counts = {step.collection: locator.count(step) for step in compile_steps(scope.data_map)}
+    steps = (step for step in locator.steps if not isinstance(step.action, Keep))
+    counts = {step.collection: locator.count(step) for step in steps}
     return {name: count for name, count in counts.items() if count}
 
 
