@@ -2,8 +2,8 @@
 
 Document shape (``migration_control``)::
 
-    {_id: "throttle", batch_seconds: double, max_lag_seconds: double, min_oplog_minutes: double, paused: bool,
-     window: str | null, by: str, at: date}
+    {_id: "throttle", batch_seconds: double, beside_seconds: double, max_lag_seconds: double, min_oplog_minutes: double,
+     paused: bool, window: str | null, by: str, at: date}
     {_id: "canary", at: date}
 
 What is there of collections that are rebuilt is in ``migrations.ops.rebuild.shadow``.
@@ -26,7 +26,7 @@ from compliance.roles import CONTROL
 from migrations.again import record_once
 
 THROTTLE = "throttle"
-SHORTEST_BATCH, LONGEST_BATCH = 0.01, 10.0
+SHORTEST_BATCH, LONGEST_BATCH = 0.001, 10.0
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
@@ -37,6 +37,7 @@ class Control:
 
     Attributes:
         batch_seconds: How long a batch should take.
+        beside_seconds: How long beside others, where that is shorter: whoever writes meanwhile waits for its commit.
         max_lag_seconds: How far a secondary may be behind.
         min_oplog_minutes: How far back an oplog that drops entries must reach; 0 for any.
         paused: Whether a person stopped them.
@@ -47,13 +48,14 @@ class Control:
     """
 
     batch_seconds: float = 0.25
+    beside_seconds: float = 0.006
     max_lag_seconds: float = 2.0
     min_oplog_minutes: float = 60.0
     paused: bool = False
     window: str | None = None
 
     def __post_init__(self) -> None:
-        if not SHORTEST_BATCH <= self.batch_seconds <= LONGEST_BATCH:
+        if not all(SHORTEST_BATCH <= took <= LONGEST_BATCH for took in (self.batch_seconds, self.beside_seconds)):
             raise InvalidPayload(f"a batch takes from {SHORTEST_BATCH} to {LONGEST_BATCH} seconds")
         if not self.max_lag_seconds > 0:
             raise InvalidPayload("the lag of secondaries is bounded by a number of seconds above 0")

@@ -11,7 +11,9 @@ from typing import Any
 from migrations.throttle.factor import Factor, Moment
 from migrations.throttle.size import next_size
 
-GENTLE_SECONDS = 0.012  # beside others: whoever writes meanwhile waits for the commit of the batch
+LEAST_BESIDE = (
+    64  # documents beside others: a batch of fewer is little else than its commit, which being gentler does not shorten
+)
 RESTS = 3  # beside others a step rests after a batch for so many times as long as that took
 LONGEST_REST = timedelta(seconds=1)
 
@@ -59,7 +61,11 @@ def decide(readings: Mapping[str, Any], factors: Mapping[str, Factor], moment: M
         return Pause(reasons=reasons)
     if pace.took is None:
         return Go(batch=min(pace.size, pace.most))
-    longest = moment.control.batch_seconds
-    target = timedelta(seconds=longest if moment.is_alone else min(longest, GENTLE_SECONDS))
-    rest = timedelta() if moment.is_alone else min(RESTS * pace.took, LONGEST_REST)
-    return Go(batch=next_size(pace.size, took=pace.took, target=target, most=pace.most), rest=rest)
+    longest = timedelta(seconds=moment.control.batch_seconds)
+    batch = next_size(pace.size, took=pace.took, target=longest, most=pace.most)
+    if moment.is_alone:
+        return Go(batch=batch)
+    gentle = next_size(
+        pace.size, took=pace.took, target=timedelta(seconds=moment.control.beside_seconds), most=pace.most
+    )
+    return Go(batch=min(batch, max(gentle, LEAST_BESIDE)), rest=min(RESTS * pace.took, LONGEST_REST))

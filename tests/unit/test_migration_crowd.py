@@ -6,7 +6,7 @@ import pytest
 
 from migrations.throttle.control import Control
 from migrations.throttle.crowd import LEAST, QUIET, Crowd
-from migrations.throttle.decide import GENTLE_SECONDS, RESTS, Go, Pace, decide
+from migrations.throttle.decide import LEAST_BESIDE, RESTS, Go, Pace, decide
 from migrations.throttle.factor import Moment
 from migrations.throttle.factors import FACTORS
 
@@ -48,7 +48,7 @@ def test_a_server_that_counts_anew_says_nothing_for_a_second() -> None:
 
 
 def test_beside_others_batches_are_shorter_and_rest_and_slow_writes_count() -> None:
-    took = timedelta(seconds=GENTLE_SECONDS)
+    took = timedelta(seconds=Control().beside_seconds)
     pace = Pace(size=1000, took=took, most=10_000)
     beside, alone = (Moment(control=Control(), now=NOON, canary=9.0, is_alone=is_alone) for is_alone in (False, True))
 
@@ -59,10 +59,27 @@ def test_beside_others_batches_are_shorter_and_rest_and_slow_writes_count() -> N
 
 
 def test_a_person_may_make_batches_shorter_still() -> None:
-    pace = Pace(size=1000, took=timedelta(seconds=0.01), most=10_000)
-    found = decide({}, {}, Moment(control=Control(batch_seconds=0.01), now=NOON), pace)
+    took = timedelta(seconds=0.004)
+    pace = Pace(size=100, took=took, most=10_000)
+    found = decide({}, {}, Moment(control=Control(batch_seconds=0.002), now=NOON), pace)
 
-    assert found == Go(batch=1000, rest=timedelta(seconds=0.03))
+    assert found == Go(batch=50, rest=RESTS * took)
+
+
+def test_a_person_may_make_them_longer() -> None:
+    pace = Pace(size=1000, took=timedelta(seconds=0.1), most=10_000)
+
+    assert decide({}, {}, Moment(control=Control(beside_seconds=0.15), now=NOON), pace) == Go(
+        batch=1500, rest=timedelta(seconds=0.3)
+    )
+
+
+def test_beside_others_a_batch_is_never_little_else_than_its_commit() -> None:
+    pace = Pace(size=LEAST_BESIDE, took=timedelta(seconds=0.1), most=10_000)
+
+    assert decide({}, {}, Moment(control=Control(), now=NOON), pace) == Go(
+        batch=LEAST_BESIDE, rest=timedelta(seconds=0.3)
+    )
 
 
 def test_after_a_batch_that_took_long_a_second_of_rest_is_enough() -> None:

@@ -125,7 +125,9 @@ def test_a_window_may_go_over_midnight(window: str | None, now: datetime, expect
 @pytest.mark.parametrize(
     "values",
     [
-        {"batch_seconds": 0.009},
+        {"batch_seconds": 0.0009},
+        {"beside_seconds": 0},
+        {"beside_seconds": 10.1},
         {"batch_seconds": 10.1},
         {"batch_seconds": float("nan")},
         {"max_lag_seconds": 0},

@@ -21,6 +21,9 @@ def throttle(
         float | None, typer.Option("--min-oplog", help="Wait while it reaches back fewer minutes; 0: never.")
     ] = None,
     batch_seconds: Annotated[float | None, typer.Option("--batch-seconds", help="How long a batch takes.")] = None,
+    beside_seconds: Annotated[
+        float | None, typer.Option("--beside-seconds", help="How long where others work on the servers.")
+    ] = None,
     paused: Annotated[bool | None, typer.Option("--pause/--resume", help="Wait until told otherwise; go on.")] = None,
     window: Annotated[
         str | None, typer.Option("--window", metavar="HH:MM-HH:MM", help=f"Times of day in UTC, or {ANY_TIME}.")
@@ -32,7 +35,7 @@ def throttle(
     """Change how fast migrations may go; one that runs hears of it before its next batch."""
     del show
     given: dict[str, Any] = {"max_lag_seconds": max_lag, "min_oplog_minutes": min_oplog}
-    given |= {"batch_seconds": batch_seconds, "paused": paused, "window": window}
+    given |= {"batch_seconds": batch_seconds, "beside_seconds": beside_seconds, "paused": paused, "window": window}
     changes = {name: value for name, value in given.items() if value is not None}
     if window == ANY_TIME:
         changes["window"] = None
