@@ -46,7 +46,8 @@ def test_a_year_is_exported_pruned_and_proven(system: System, year: str) -> None
     assert (young.returncode, "COMPLIANCE_AUDIT_RETENTION_DAYS" in young.stderr) == (2, True)
     assert system.compliance("audit", "export", "--log", year, "whole", "--json")
 
-    assert system.compliance(*prune, "--yes").startswith(f"{BELOW} entries removed")
+    assert system.compliance("--as", "anna", *prune, "--yes").startswith(f"{BELOW} entries removed")
+    assert {entry["performed_by"] for entry in system.deployment.entries(action="log.pruned")} == {"cli:anna"}
     assert system.compliance(*prune, "--yes") == f"nothing to remove: {year} begins at {BELOW} already\n"
     assert "0 findings" in system.compliance("audit", "verify")
 

@@ -1,19 +1,22 @@
 """From staging to production: only what staging ran and found verified runs there, or what a person answers for."""
 
+import gzip
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentry_sdk
 from bson import ObjectId
 from deployment import Deployment, Stack, provision_database
 from faults import Died, mortal
 from migrated import NOON, names, write_scripts
 from quiet import quiet
+from receiving import Receiver, receiving
 from typer.testing import CliRunner, Result
 
 from compliance.audit.keys import SigningKey
@@ -356,6 +359,44 @@ def test_an_entry_names_who_gave_the_command(pair: Pair, command: Callable[..., 
     assert throttled == ["cli:berta", name_operator()]
 
 
+@pytest.fixture
+def sentry() -> Iterator[Receiver]:
+    """Where the real SDK sends to; it is set up by what is tested."""
+    with receiving() as receiver:
+        yield receiver
+        sentry_sdk.get_client().close()
+        sentry_sdk.init()
+
+
+def events_of(sentry: Receiver) -> list[dict[str, Any]]:
+    """What was reported, once all of it has been sent."""
+    sentry_sdk.flush(timeout=10)
+    bodies = [gzip.decompress(one.body) for one in sentry.received]
+    return [json.loads(body.split(b"\n")[2]) for body in bodies]
+
+
+def test_an_emergency_by_hand_reaches_the_person_on_call(
+    pair: Pair, command: Callable[..., Result], sentry: Receiver
+) -> None:
+    pair.staging.runner().up(ONE)
+    pair.promote(pair.attest())
+    dsn = sentry.url.replace("http://", "http://key@").replace("/hooks", "/1")
+    promoted = command(pair.production, "up", "--to", ONE, "--emergency", REASON, SENTRY_DSN=dsn)
+    assert (promoted.exit_code, events_of(sentry)) == (0, [])
+
+    done = command(pair.production, "up", "--emergency", REASON, SENTRY_DSN=dsn)
+    (event,) = events_of(sentry)
+
+    assert done.exit_code == 0
+    assert event["level"] == "error"
+    assert event["environment"] == "live"
+    assert event["tags"] == {"kind": "migration.emergency", "request_id": "cli"}
+    (error,) = event["exception"]["values"]
+    assert error["type"] == "PromotionRefused"
+    assert error["value"].startswith(f"1 migrations ran that staging has not vouched for ({TWO}); see the entries")
+    assert REASON not in json.dumps(event)
+
+
 @pytest.mark.parametrize("operator", ["anna@example.org", "anna lee"])
 def test_a_setting_that_could_be_more_than_a_login_is_refused(operator: str) -> None:
     with pytest.raises(ConfigurationError, match="COMPLIANCE_OPERATOR") as refused:
@@ -387,8 +428,14 @@ def test_the_package_alone_attests_verifies_and_promotes(
     monkeypatch.setenv("COMPLIANCE_STAGING_KEYS", pair.key.verifier.vkey)
     monkeypatch.setenv("COMPLIANCE_STAGING_DATABASE", pair.staging.name)
     refused = main([])
-    promoted = main(["--promote", str(record)])
-    done = main([])
+    promoted = main(["--as", "anna", "--promote", str(record)])
+    monkeypatch.setenv("COMPLIANCE_OPERATOR", "berta")
+    done = main(["--as", "carl", "--to", ONE]), main([])
 
-    assert (verified, attested, refused, promoted, done) == (0, 0, 3, 0, 0)
-    assert capsys.readouterr().out == "3 promoted\n3 applied\n"
+    assert (verified, attested, refused, promoted, done) == (0, 0, 3, 0, (0, 0))
+    assert capsys.readouterr().out == "3 promoted\n2 applied\n1 applied\n"
+    assert {one["performed_by"] for one in pair.production.entries(action="migration.promoted")} == {"cli:anna"}
+    applied = {one["entity_id"]: one["performed_by"] for one in pair.production.entries(action="migration.applied")}
+    assert applied == {"v000_pre_foundation": "cli:carl", ONE: "cli:carl", TWO: "cli:berta"}
+    assert main(["--as", "anna@example.org"]) == 2
+    assert "example" not in capsys.readouterr().err

@@ -1,10 +1,21 @@
 """The pytest plugin for people's own migrations: a good script passes each assertion, a bad one fails and says why."""
 
+import os
 import re
+import secrets
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+from compliance.mongo import open_client
+from compliance.settings import Settings
+from worker.embedded import Stack
+from worker.testing.kit import MigrationKit
+from worker.testing.scene import Server, open_scene, with_login
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -197,17 +208,35 @@ WHY = {
 GOOD = re.findall(r"def test_((?:good|nothing)\w*)", TESTS)
 
 
+def write_scripts(home: Path) -> Path:
+    folder = home / "scripts"
+    folder.mkdir()
+    for name, source in SCRIPTS.items():
+        (folder / f"{name}.py").write_text(HEAD + source)
+    return folder
+
+
+def session(home: Path, tests: str, *options: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return what a session of somebody else says; with *environ* that is all of its environment."""
+    write_scripts(home)
+    (home / "test_theirs.py").write_text(tests)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-rA", *options, "test_theirs.py"]
+    done = subprocess.run(
+        command,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env=None if environ is None else {"PATH": os.defpath, **environ},
+    )
+    return done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What one session of somebody else says, with good and bad scripts."""
-    home = tmp_path_factory.mktemp("theirs")
-    (home / "scripts").mkdir()
-    for name, source in SCRIPTS.items():
-        (home / "scripts" / f"{name}.py").write_text(HEAD + source)
-    (home / "test_theirs.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-rA", "test_theirs.py"]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=280, check=False)
-    return done.stdout + done.stderr
+    """What one session says, with good and bad scripts."""
+    return session(tmp_path_factory.mktemp("theirs"), TESTS)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -228,3 +257,109 @@ def test_what_writers_felt_is_told_at_the_end(outcome: str) -> None:
         outcome,
         re.MULTILINE,
     )
+
+
+ELSEWHERE = """
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def migration_folder():
+    return Path(__file__).parent / "scripts"
+
+
+@pytest.fixture
+def migration_seed():
+    def seed(database):
+        database["things"].insert_many([{"_id": n, "count": 0} for n in range(30)])
+        database.client["seen"]["seeds"].insert_one({})
+
+    return seed
+
+
+def test_good(migration):
+    migration.assert_idempotent("001")
+
+
+def test_bad(migration, migration_server):
+    migration.assert_idempotent("003")
+"""
+HOLDS_A_PASSWORD = re.compile(r"mongodb://[^\s:/]+:[^\s@*]+@")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """An administrator of a server that is not ours, by a password that can be looked for."""
+
+    uri: str
+    password: str
+
+
+@pytest.fixture(scope="module")
+def guest(stack: Stack) -> Iterator[Guest]:
+    uri, password = stack.endpoints.mongodb_uri("admin", auth_source="admin"), secrets.token_hex(16)
+    with open_client(uri, app_name="test") as client:
+        client.admin.command("createUser", "guest", pwd=password, roles=["root"])
+        yield Guest(with_login(uri, user="guest", password=password, source="admin"), password)
+        client.admin.command("dropUser", "guest")
+
+
+def test_a_server_of_the_settings_is_used_and_nothing_is_left_but_what_a_seed_wrote_elsewhere(
+    guest: Guest, tmp_path: Path
+) -> None:
+    with open_client(guest.uri, app_name="test") as client:
+        names, roles = client.list_database_names(), client.admin.command("rolesInfo")["roles"]
+        said = session(
+            tmp_path, ELSEWHERE, "--migration-server=settings", "-vv", "-l", environ={"COMPLIANCE_ADMIN_URI": guest.uri}
+        )
+
+        assert re.search(r"^=* ?1 failed, 1 passed in", said, re.MULTILINE), said[-4000:]
+        assert "v003_data_counts_anyhow is not idempotent" in said
+        assert client["seen"]["seeds"].count_documents({}) == 2
+        client.drop_database("seen")
+        assert client.list_database_names() == names
+        assert client.admin.command("rolesInfo")["roles"] == roles
+    assert "migration_server = Server(" in said
+    assert guest.password not in said
+    assert not HOLDS_A_PASSWORD.search(said)
+
+
+def test_without_a_server_in_the_settings_each_test_says_which_one_to_set(tmp_path: Path) -> None:
+    said = session(tmp_path, ELSEWHERE, "--migration-server=settings", environ={})
+
+    assert re.search(r"^=* ?2 errors in", said, re.MULTILINE), said[-4000:]
+    assert "--migration-server=settings: set COMPLIANCE_ADMIN_URI to an administrator's" in said
+
+
+def shown(failing: Callable[[], object]) -> str:
+    """What pytest shows of a failure at most: every frame with all its arguments and names."""
+    with pytest.raises(Exception) as failure:  # noqa: PT011 - whatever it is
+        failing()
+    return str(failure.getrepr(showlocals=True, truncate_locals=False, truncate_args=False))
+
+
+def test_a_failure_shows_no_password_wherever_it_happens(guest: Guest, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"MONGODB_DATABASE": "app", "COMPLIANCE_MIGRATIONS": write_scripts(tmp_path)})
+    kit = MigrationKit(server=Server(admin_uri=guest.uri, settings=settings))
+    nobody = with_login(guest.uri, user="compliance_worker", password=guest.password, source="admin")
+    stranger = MigrationKit(server=Server(admin_uri=nobody, settings=settings))
+
+    def fail_in_the_scene() -> None:
+        with open_scene(kit.server, "001", None) as scene:
+            raise ValueError(str(scene.uri.count("@")))
+
+    try:
+        found = {
+            "kit": shown(lambda: kit.assert_resumable("006", seed=lambda app: app["things"].insert_one({}))),
+            "seed": shown(lambda: kit.assert_idempotent("001", seed=lambda app: app["things"].insert_one({"_id": []}))),
+            "scene": shown(fail_in_the_scene),
+            "login": shown(lambda: stranger.assert_idempotent("001")),
+        }
+    finally:
+        kit.close()
+
+    assert all("Scene(" in found[where] for where in ("kit", "scene"))
+    assert {where for where, text in found.items() if guest.password in text} == set()
+    assert {where for where, text in found.items() if HOLDS_A_PASSWORD.search(text)} == set()

@@ -323,7 +323,8 @@ NEAR: list[tuple[str, Sample, list[str]]] = [
     ("another reason that nobody wrote", Sample("v001_pre_a.py", pre(CREATE).source.partition("def down")[0]
         + 'IRREVERSIBLE = "what is gone, and what to do instead"\n'), ["MX008"]),
     ("a way up that was pasted as it is", pre("..."), ["MX023"]),
-    ("a way up with a docstring alone", pre('"""Do it."""'), ["MX023"]),
+    ("a way up with a docstring alone, as where branches meet", pre('"""Do nothing."""'), []),
+    ("a way back with a docstring alone", pre(CREATE, '"""Keep it."""'), ["MX009", "MX010"]),
     ("a way up that says that it is not written", pre('"""Do it."""\nraise NotImplementedError("later")'), ["MX023"]),
     ("a way back that is not written", pre(CREATE, "raise NotImplementedError"), ["MX010", "MX023"]),
     ("a function for documents that is not written", data(

@@ -6,7 +6,7 @@ import pytest
 from bson import ObjectId
 
 from worker.testing.kit import _sample
-from worker.testing.mortal import is_write
+from worker.testing.mortal import Order, is_write
 from worker.testing.scene import with_login
 from worker.testing.state import Held, compare, key_of
 from worker.testing.writers import Application, Written, p99
@@ -141,3 +141,18 @@ def test_a_document_that_moved_is_found() -> None:
 def test_of_a_hundred_writes_ninety_nine_took_at_most_p99() -> None:
     assert p99([n / 1000 for n in range(1, 201)]).total_seconds() == pytest.approx(0.199)
     assert p99([]).total_seconds() == 0
+
+
+def test_an_order_shows_neither_password_nor_key() -> None:
+    order = Order(
+        uri="mongodb://ann:hidden@host/",
+        database="app",
+        folder="scripts",
+        data_map="map.yaml",
+        writer_key="hidden too",
+        script="v001_data_it",
+        batch_docs=5,
+    )
+
+    assert "v001_data_it" in repr(order)
+    assert "hidden" not in repr(order)

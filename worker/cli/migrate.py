@@ -1,6 +1,7 @@
 """``compliance migrate``: apply, undo and list migrations."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from compliance.errors import ComplianceError, ExitCode
+from compliance.settings import Settings
 from migrations.progress import progress_of
 from migrations.refused import find_abandoned
 from migrations.revision import Revision
@@ -23,7 +25,8 @@ from worker.cli.migrate_plan import plan, show_preview
 from worker.cli.migrate_promote import attest, promote
 from worker.cli.migrate_rehearse import rehearse_
 from worker.cli.migrate_throttle import throttle
-from worker.cli.runtime import EnvOption, JsonOption, show_json, show_table
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json, show_table
+from worker.telemetry import configure_sentry
 
 app = typer.Typer(help="Apply, undo, list and check migrations.", epilog="Example: compliance migrate up --dry-run")
 app.command(epilog="Example: compliance migrate approve contract --reason released")(approve)
@@ -74,7 +77,7 @@ def up(
         if dry_run:
             show_preview("to apply", runner.preview(wish), as_json=json)
             return
-        done = replace(runner, on_emergency=partial(alert_emergency, request_id="cli")).up(wish=wish)
+        done = replace(runner, on_emergency=partial(_alert, runtime(ctx).load(env))).up(wish=wish)
         aside = runner.count_set_aside(done)
     _show("applied", done, as_json=json)
     if aside:
@@ -179,6 +182,12 @@ def repair(
         show_json({"name": name, "accepted": accepted})
     else:
         sys.stdout.write(f"accepted: {name} is {accepted}\n" if accepted != "nothing" else "nothing to accept\n")
+
+
+def _alert(settings: Settings, migrations: Sequence[str]) -> None:
+    """Tell the person on call; no other command reports anything, so only this one sets Sentry up."""
+    configure_sentry(settings)
+    alert_emergency(migrations, request_id="cli")
 
 
 def _show(verb: str, done: tuple[Revision, ...], *, as_json: bool) -> None:

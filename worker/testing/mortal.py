@@ -65,7 +65,7 @@ class Order:
         pause_ms: How long it waits before each command, so that others come in between.
     """
 
-    uri: str
+    uri: str = field(repr=False)
     database: str
     folder: str
     data_map: str

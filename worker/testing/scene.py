@@ -62,7 +62,7 @@ class Scene:
     settings: Settings
     admin: Databases
     databases: Databases
-    uri: str
+    uri: str = field(repr=False)
     line: Sequence[Revision]
 
     @property
@@ -129,14 +129,14 @@ def open_scene(server: Server, name: str, seed: Seed | None) -> Iterator[Scene]:
     line = line_to(settings.migrations, name)
     with open_client(server.admin_uri, app_name=OURS) as client:
         admin = Databases(client, database)
-        uri = _provision(admin, settings, server.admin_uri)
+        uri = _provision(admin, settings, server)
         try:
-            with open_client(uri, app_name=OURS) as own:
+            with open_client(uri.get_secret_value(), app_name=OURS) as own:
                 databases = Databases(own, database, build_writer(settings, process=OURS))
                 runner_of(settings, databases, line[:-1], lambda _: None).up()
                 if seed is not None:
                     seed(admin.app)
-                yield Scene(settings=settings, admin=admin, databases=databases, uri=uri, line=line)
+                yield Scene(settings=settings, admin=admin, databases=databases, uri=uri.get_secret_value(), line=line)
         finally:
             _drop(admin)
 
@@ -178,12 +178,13 @@ def read_files(*paths: Path) -> Seed:
     return insert
 
 
-def _provision(admin: Databases, settings: Settings, admin_uri: str) -> str:
+def _provision(admin: Databases, settings: Settings, server: Server) -> SecretStr:
     data_map = load_data_map(settings.data_map)
     password = secrets.token_hex(16)
     grants = data_map.grants()
     provision(admin, grants=grants, passwords={Role.MIGRATOR: password})
-    return with_login(admin_uri, user=Role.MIGRATOR.value, password=password, source=admin.compliance.name)
+    source = admin.compliance.name
+    return SecretStr(with_login(server.admin_uri, user=Role.MIGRATOR.value, password=password, source=source))
 
 
 def with_login(uri: str, *, user: str, password: str, source: str) -> str:

@@ -234,9 +234,8 @@ def unwritten(case: Case) -> Iterator[Fault]:
 
 def _is_unwritten(function: ast.FunctionDef) -> bool:
     body = function.body[1:] if ast.get_docstring(function) else function.body
-    if function.name not in ("up", "down"):
-        return bool(body) and all(_raises_unwritten(statement) for statement in body)
-    return all(_raises_unwritten(statement) or _is_ellipsis(statement) for statement in body)
+    is_way = function.name in ("up", "down")
+    return bool(body) and all(_raises_unwritten(one) or (is_way and _is_ellipsis(one)) for one in body)
 
 
 def _raises_unwritten(statement: ast.stmt) -> bool:
