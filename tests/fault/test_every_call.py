@@ -10,6 +10,7 @@ from counting import BATCHES, KINDS, LEASED, add_counters, assert_counted_once, 
 from deployment import Deployment, Stack
 from every import FEWEST, every
 from nursery import KILL, REACHED, STARTED, STOP, SUCCEEDED, UNTOUCHED, Fault, Nursery, open_nurseries
+from parameters import impatient
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -22,8 +23,7 @@ SLEEPS = [STARTED, pytest.param(SUCCEEDED, marks=pytest.mark.storm)]  # asleep a
 @pytest.fixture(scope="module")
 def counting(stack: Stack) -> Iterator[Deployment]:
     """A database with counters, where a transaction whose client is gone is soon given up."""
-    with open_counting(stack) as deployment:
-        deployment.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
+    with open_counting(stack) as deployment, impatient(deployment):
         yield deployment.with_settings(lease=LEASE)
 
 

@@ -13,6 +13,7 @@ from deployment import Deployment, connect
 from every import sampled
 from migrated import write_scripts
 from nursery import KILL, STARTED, SUCCEEDED, Fault, Nursery, open_nursery
+from parameters import impatient
 from waiting import wait_until
 
 from compliance.roles import Role
@@ -43,14 +44,14 @@ SCRIPT = '''
 
 
 @pytest.fixture
-def counting(empty: Deployment, tmp_path: Path) -> Deployment:
+def counting(empty: Deployment, tmp_path: Path) -> Iterator[Deployment]:
     """A database with one script, where a transaction that nobody ends is soon given up."""
-    empty.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
     scripts = write_scripts(tmp_path / "scripts", {"v001_data_it.py": SCRIPT})
     deployment = empty.with_settings(migrations=scripts, batch_docs=2, lease=timedelta(seconds=0.5))
     deployment.runner().up("000")
     deployment.admin.app["things"].insert_many([{"_id": n, "n": 0} for n in range(DOCUMENTS)])
-    return deployment
+    with impatient(deployment):
+        yield deployment
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from deployment import Deployment, provision_database
 from disturbed import BEFORE, WITHIN
 from followed import assert_in_step, die, lose_the_line, lose_the_primary, sleep_past_the_lease
 from migrated import write_scripts
+from parameters import impatient
 from proxy import BEFORE_REPLY, BEFORE_REQUEST
 from shaped import NAME, PEOPLE, Applications, shaped
 from waiting import wait_until
@@ -98,9 +99,8 @@ def open_lane(home: Path) -> Iterator[Lane]:
                 folder = write_scripts(home / step, script)
                 found[step] = bare.with_settings(migrations=folder, batch_docs=4, lease=SHORT_LEASE)
             runner_of(found[step]).up("000")
-        stack_admin = found[SHAPES].admin.client.admin
-        stack_admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
-        yield Lane(home, found)
+        with impatient(found[SHAPES]):
+            yield Lane(home, found)
 
 
 def weather(schedule: Schedule, lane: Lane) -> bool:

@@ -24,6 +24,7 @@ from counting import (
     message,
 )
 from deployment import Deployment
+from parameters import impatient
 from supervisor import crew_of, supervised
 from waiting import wait_until
 
@@ -38,11 +39,11 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
-def counting(deployment: Deployment) -> Deployment:
+def counting(deployment: Deployment) -> Iterator[Deployment]:
     """A database with counters, where a transaction that nobody ends is soon given up."""
-    deployment.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
     allow_counting(deployment)
-    return deployment
+    with impatient(deployment):
+        yield deployment
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -14,6 +14,7 @@ import pytest
 from deployment import Deployment
 from every import sampled
 from migrated import write_scripts
+from parameters import impatient
 from pymongo.errors import WriteError
 from waiting import wait_until
 
@@ -38,12 +39,12 @@ SCRIPT = '''
 
 
 @pytest.fixture
-def rebuilt(empty: Deployment, tmp_path: Path) -> Deployment:
-    empty.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})  # of who sleeps
+def rebuilt(empty: Deployment, tmp_path: Path) -> Iterator[Deployment]:
     deployment = empty.with_settings(migrations=write_scripts(tmp_path / "scripts", {"v001_data_it.py": SCRIPT}))
     deployment.runner().up("000")
     empty.admin.app["things"].insert_many([{"_id": n, "other": 0} for n in range(DOCUMENTS)])
-    return deployment
+    with impatient(empty):  # with who sleeps
+        yield deployment
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from deployment import Deployment
 from every import sampled
 from faults import Died, mortal
 from followed import assert_in_step, die, process, sleep_past_the_lease, works
+from parameters import impatient
 from shaped import NAME, PEOPLE, Applications, follower, shaped
 from waiting import wait_until
 
@@ -21,12 +23,19 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def dual(empty: Deployment, tmp_path: Path) -> Deployment:
-    """An online change that is open."""
-    empty.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
+def closed(empty: Deployment, tmp_path: Path) -> Iterator[Deployment]:
+    """An online change that nobody has started, where a transaction that nobody ends is soon given up."""
     deployment = shaped(empty, tmp_path, people=12, lease=timedelta(seconds=1))
-    deployment.runner().up()
-    return deployment
+    deployment.runner().up("000")
+    with impatient(deployment):
+        yield deployment
+
+
+@pytest.fixture
+def dual(closed: Deployment) -> Deployment:
+    """An online change that is open."""
+    closed.runner().up()
+    return closed
 
 
 @pytest.mark.parametrize("at", sampled(range(1, 13), each=4))
@@ -56,12 +65,8 @@ def test_a_process_ends_when_it_is_asked_to_and_gives_its_lease_back(dual: Deplo
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # a thread dies with its process
 @pytest.mark.parametrize("at", sampled(range(1, 13), each=6))
 @pytest.mark.parametrize("way", ["start", "complete", "rollback"])
-def test_a_command_that_dies_at_any_transaction_is_finished_by_the_next(
-    empty: Deployment, tmp_path: Path, way: str, at: int
-) -> None:
-    empty.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
-    deployment = shaped(empty, tmp_path, people=12, lease=timedelta(seconds=1))
-    deployment.runner().up("000")
+def test_a_command_that_dies_at_any_transaction_is_finished_by_the_next(closed: Deployment, way: str, at: int) -> None:
+    deployment = closed
     if way != "start":
         deployment.runner().up()
     applications = Applications(deployment, list(range(12)), seed=at)

@@ -1,5 +1,6 @@
 """A walk of which a repeat would count twice, under faults and beside writers: each document exactly once."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from deployment import Deployment
 from migrated import write_scripts
+from parameters import impatient
 from proxy import BEFORE_REPLY, BEFORE_REQUEST
 from walked import (
     DOCUMENTS,
@@ -40,14 +42,14 @@ SCRIPT = '''
 
 
 @pytest.fixture
-def walked(empty: Deployment, tmp_path: Path) -> Deployment:
+def walked(empty: Deployment, tmp_path: Path) -> Iterator[Deployment]:
     """A database with one script, where a transaction that nobody ends is soon given up."""
-    empty.admin.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 1})
     scripts = write_scripts(tmp_path / "scripts", {"v001_data_it.py": SCRIPT})
     deployment = empty.with_settings(migrations=scripts, batch_docs=4, lease=SHORT_LEASE)
     deployment.migrate()
     begin_again(deployment)
-    return deployment
+    with impatient(deployment):
+        yield deployment
 
 
 @pytest.mark.parametrize("committed", [False, True])

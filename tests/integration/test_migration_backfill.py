@@ -10,6 +10,7 @@ import pytest
 from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
 from deployment import Deployment
 from migrated import write_scripts
+from parameters import impatient
 
 import compliance.mongo
 from compliance.errors import ExitCode, StepFailed
@@ -210,23 +211,12 @@ def test_a_document_that_still_matches_is_not_updated_twice(empty: Deployment, t
     assert [document["n"] for document in things(empty)] == [-1] * 6 + [4] + [-1]
 
 
-@contextmanager
-def parameter(empty: Deployment, name: str, value: int) -> Iterator[None]:
-    admin = empty.admin.client.admin
-    was = admin.command("getParameter", 1, **{name: 1})[name]
-    admin.command("setParameter", 1, **{name: value})
-    try:
-        yield
-    finally:
-        admin.command("setParameter", 1, **{name: was})
-
-
 def test_a_batch_that_outlives_the_limit_of_a_transaction_is_halved(empty: Deployment, tmp_path: Path) -> None:
     slow = {"$function": {"body": "function(n) { sleep(100); return n + 1; }", "args": ["$n"], "lang": "js"}}
     call = f'ctx.walk("things", where={{}}, update=[{{"$set": {{"n": {slow!r}}}}}])'
     runner = arranged(empty, tmp_path, call, [{"_id": n, "n": 0} for n in range(32)], batch_docs=32)
 
-    with parameter(empty, "transactionLifetimeLimitSeconds", 1):
+    with impatient(empty):
         runner.up()
 
     assert [document["n"] for document in things(empty)] == [1] * 32

@@ -14,6 +14,7 @@ from deployment import Deployment
 from every import sampled
 from faults import Died, mortal
 from migrated import leave_the_lease_behind, write_scripts
+from parameters import parameter
 from pymongo.errors import OperationFailure
 from waiting import wait_until
 
@@ -182,12 +183,10 @@ def test_what_has_expired_is_not_given_back_by_half(empty: Deployment, tmp_path:
 
 def test_the_server_removes_what_has_expired(empty: Deployment, tmp_path: Path) -> None:
     arranged(empty, tmp_path, WALK, some(3)).runner().up()
-    client = empty.admin.client
-    client.admin.command({"setParameter": 1, "ttlMonitorSleepSecs": 1})
-    empty.admin.app["compliance_pre_images"].update_many({"document_id": {"$lt": 2}}, {"$set": {"expires_at": AGO}})
+    with parameter(empty, "ttlMonitorSleepSecs", 1):
+        empty.admin.app["compliance_pre_images"].update_many({"document_id": {"$lt": 2}}, {"$set": {"expires_at": AGO}})
 
-    wait_until(lambda: len(images(empty)) == 1, timeout=30, what="expired ones go")
-    client.admin.command({"setParameter": 1, "ttlMonitorSleepSecs": 60})
+        wait_until(lambda: len(images(empty)) == 1, timeout=30, what="expired ones go")
 
 
 @pytest.mark.parametrize("committed", [False, True])
