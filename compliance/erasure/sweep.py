@@ -9,7 +9,9 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -24,13 +26,18 @@ from compliance.mongo import Db, Document, driver_errors
 BATCH_DOCS = 1000
 BORDER_BYTES = 1024  # longer than any identifier in any form that is looked for
 CHUNKS = ".chunks"
+READ_AHEAD_BYTES = 64 * 1024  # of less it is not worth a thread
 UNREADABLE = ("view",)
 
 _OBJECT_ID = re.compile(rb"(?s)\x07(?=[^\x00]{0,256}\x00(.{12}))")
 _UUID = re.compile(rb"(?s)\x05(?=[^\x00]{0,256}\x00\x10\x00\x00\x00[\x03\x04](.{16}))")
-_HEX = re.compile(rb"(?i)[0-9a-f]{24,}")
 _HEX_DIGITS = 24
-_UUID_TEXT = re.compile(rb"(?i)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_MARKS = bytes(
+    ord("h") if chr(byte) in "0123456789abcdefABCDEF" else ord("-") if byte == ord("-") else 0 for byte in range(256)
+)
+_HEX_MARKS = b"h" * _HEX_DIGITS
+_UUID_MARKS = b"-".join(b"h" * digits for digits in (8, 4, 4, 4, 12))
+_RUN = re.compile(b"h+")
 _LOCAL_REVERSED = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}")
 _DOMAIN = re.compile(rb"[A-Za-z0-9.\x80-\xff-]{1,256}")
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
@@ -54,18 +61,23 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Needles:
-    """What to look for; compiled once from any number of identities."""
+    """What to look for; compiled once from any number of identities.
+
+    Attributes:
+        domains: Of the addresses.
+    """
 
     tokens: frozenset[bytes]
     emails: frozenset[str] = field(repr=False)
+    domains: frozenset[str] = field(repr=False)
     texts: tuple[bytes, ...] = field(default=(), repr=False)
 
     def found_in(self, raw: bytes) -> bool:
         """Whether any identifier stands in *raw*, the bytes of one or many BSON documents."""
         return (
             any(_stands_in(raw, text) for text in self.texts)
-            or not self.tokens.isdisjoint(_tokens(raw))
-            or (bool(self.emails) and any(normalise(found) in self.emails for found in emails_in(raw)))
+            or not all(map(self.tokens.isdisjoint, _token_groups(raw)))
+            or any(normalise(found) in self.emails for found in emails_in(raw, self.domains))
         )
 
 
@@ -84,7 +96,8 @@ def compile_needles(identities: Iterable[Identity]) -> Needles:
             emails.add(normalise(str(value)))
         else:
             texts.add(_text_needle(str(value).encode()))
-    return Needles(frozenset(tokens), frozenset(emails), tuple(sorted(texts)))
+    domains = frozenset(address.rpartition("@")[2] for address in emails)
+    return Needles(frozenset(tokens), frozenset(emails), domains, tuple(sorted(texts)))
 
 
 def _text_needle(text: bytes) -> bytes:
@@ -108,18 +121,36 @@ def normalise(address: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold()).strip(" .-")
 
 
-def _tokens(raw: bytes) -> Iterator[bytes]:
-    for pattern in (_OBJECT_ID, _UUID):
-        yield from (match[1] for match in pattern.finditer(raw))
-    yield from (match[0].lower() for match in _UUID_TEXT.finditer(raw))
-    for match in _HEX.finditer(raw):
-        run = match[0].lower()  # longer than an id where a word before it ends in a hexadecimal digit, as "uid" does
-        yield from (run[start : start + _HEX_DIGITS] for start in range(len(run) - _HEX_DIGITS + 1))
+def _token_groups(raw: bytes) -> Iterator[Iterable[bytes]]:
+    yield _OBJECT_ID.findall(raw)
+    yield _UUID.findall(raw)
+    marks = raw.translate(_MARKS)  # so that texts are looked for at the speed of memory: most bytes are no part of any
+    yield (raw[at : at + len(_UUID_MARKS)].lower() for at in _places(marks, _UUID_MARKS))
+    for start, end in _runs(marks):
+        run = raw[start:end].lower()  # longer than an id where a word before it ends in a hexadecimal digit, as "uid"
+        yield (run[first : first + _HEX_DIGITS] for first in range(len(run) - _HEX_DIGITS + 1))
+
+
+def _places(marks: bytes, wanted: bytes) -> Iterator[int]:
+    at = marks.find(wanted)
+    while at >= 0:
+        yield at
+        at = marks.find(wanted, at + 1)
+
+
+def _runs(marks: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where hexadecimal digits begin and end that are enough for an ObjectId."""
+    start = marks.find(_HEX_MARKS)
+    while start >= 0:
+        found = _RUN.match(marks, start)
+        end = found.end() if found else start + _HEX_DIGITS
+        yield start, end
+        start = marks.find(_HEX_MARKS, end)
 
 
 def ids_in(raw: bytes) -> Iterator[ObjectId | Binary]:
     """Yield whatever in *raw* could be an ObjectId or a UUID, as requests hold it."""
-    for token in _tokens(raw):
+    for token in chain.from_iterable(_token_groups(raw)):
         if len(token) in (_OBJECT_ID_BYTES, _HEX_DIGITS):
             yield ObjectId(token if len(token) == _OBJECT_ID_BYTES else token.decode())
         else:
@@ -137,20 +168,29 @@ def long_ids_in(raw: bytes) -> Iterator[str]:
             yield from (run[start:end].decode() for end in ends[first:behind])
 
 
-def emails_in(raw: bytes) -> Iterator[str]:
+def emails_in(raw: bytes, domains: frozenset[str] | None = None) -> Iterator[str]:
     """Yield what could be an address, and in ``to=ann@x.org`` also what stands behind the separator.
 
-    Goes from one ``@`` to the next, so that text without any costs one look.
+    Goes from one ``@`` to the next, so that text without any costs one look. With *domains*, addresses of others may be
+    left out.
     """
+    if domains is not None and not domains:
+        return
     if b"%40" in raw:  # as in the query of a URL
         raw = raw.replace(b"%40", b"@")
     at = raw.find(b"@")
     while at >= 0:
-        local = _LOCAL_REVERSED.match(raw[max(0, at - 256) : at][::-1])
         domain = _DOMAIN.match(raw, at + 1)
+        is_other = domain is None or (domains is not None and _is_of_none(domain[0], domains))
+        local = None if is_other else _LOCAL_REVERSED.match(raw[max(0, at - 256) : at][::-1])
         if local and domain:
             yield from _readings(local[0][::-1].decode(errors="replace"), domain[0].decode(errors="replace"))
         at = raw.find(b"@", at + 1)
+
+
+def _is_of_none(domain: bytes, domains: frozenset[str]) -> bool:
+    """Whether *domain*, as it stands within a text, is certainly none of *domains*."""
+    return domain.isascii() and domain.decode().lower().strip(" .-") not in domains
 
 
 def _readings(local: str, domain: str) -> Iterator[str]:
@@ -190,10 +230,22 @@ def sweep_collection(
         batches: Iterator[Any] = collection.find_raw_batches(
             query or {}, batch_size=BATCH_DOCS
         )  # of bytes; typed as documents
-        for batch in batches:
+        for batch in _read_ahead(batches):
             check()
             if needles.found_in(batch):
                 yield from (document for document in _split(batch) if needles.found_in(document.raw))
+
+
+def _read_ahead(batches: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield *batches*; from the second on each is fetched while the one before is looked at."""
+    batch = next(batches, None)
+    with ThreadPoolExecutor(
+        max_workers=1, thread_name_prefix="sweep"
+    ) as fetching:  # starts no thread before it is used
+        while batch is not None:
+            following = fetching.submit(next, batches, None) if len(batch) >= READ_AHEAD_BYTES else None
+            yield batch
+            batch = following.result() if following is not None else next(batches, None)
 
 
 def sweep(

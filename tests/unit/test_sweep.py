@@ -1,7 +1,7 @@
 """An identifier is found wherever it stands; those of others are not."""
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.datamap.subject import Identity
-from compliance.erasure.sweep import _split, compile_needles, ids_in, long_ids_in, normalise
+from compliance.erasure.sweep import (
+    READ_AHEAD_BYTES,
+    _read_ahead,
+    _split,
+    compile_needles,
+    ids_in,
+    long_ids_in,
+    normalise,
+)
+from compliance.errors import StoreUnavailable
 
 IDS = st.binary(min_size=12, max_size=12).map(ObjectId)
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=10)
@@ -202,6 +211,41 @@ def test_a_batch_is_split_into_the_documents_that_made_it(documents: list[dict[s
     encoded = [bson.encode(document) for document in documents]
 
     assert [found.raw for found in _split(b"".join(encoded))] == encoded
+
+
+@pytest.mark.parametrize("size", [1, READ_AHEAD_BYTES])
+@pytest.mark.parametrize("batches", [0, 1, 4])
+def test_batches_that_are_read_ahead_come_once_and_in_order(size: int, batches: int) -> None:
+    sent = [bytes([number]) * size for number in range(batches)]
+
+    assert list(_read_ahead(iter(sent))) == sent
+
+
+@pytest.mark.parametrize("size", [1, READ_AHEAD_BYTES])
+def test_an_error_while_reading_ahead_comes_behind_the_batches_before_it(size: int) -> None:
+    def batches() -> Iterator[bytes]:
+        yield b"a" * size
+        raise StoreUnavailable("away")
+
+    ahead = _read_ahead(batches())
+
+    assert next(ahead) == b"a" * size
+    with pytest.raises(StoreUnavailable):
+        next(ahead)
+
+
+@pytest.mark.parametrize("digits", [24, 25, 47, 48, 64])
+@pytest.mark.parametrize("at", [0, 1, -24])
+def test_an_id_is_found_anywhere_within_a_longer_run_of_digits(digits: int, at: int) -> None:
+    oid = ObjectId("5e" * 12)
+    run = "a" * digits
+    start = at % (digits - 23)
+    text = run[:start] + str(oid) + run[start + 24 :]
+
+    assert compile_needles([Identity({"id": oid})]).found_in(
+        bson.encode({"first": "abc", "then": text, "end": "g" * 30})
+    )
+    assert not compile_needles([Identity({"id": oid})]).found_in(bson.encode({"text": run}))
 
 
 def test_text_without_an_address_costs_one_look() -> None:
