@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 BUG_ATTEMPTS = 3
 MAX_TAKEOVERS = 2
+OF_THE_LIMIT = 0.9  # when an attempt hands over; at the limit its process is killed
 MAX_BACKOFF = timedelta(minutes=5)
 CANDIDATES = 20  # how many to try at a time
 END_ACTIONS = {
@@ -109,12 +110,14 @@ def carry_out(kind: JobKind, request_id: RequestId, *, services: Services, on_pr
     claim = services.ledger.claim(request_id, owner=services.owner, lease=services.lease)
     if claim is None:
         return False
+    late = services.clock.now() + OF_THE_LIMIT * services.settings.job_limit
     run = Run(
         claim=claim,
         ledger=services.ledger,
         log=services.log.caused_by(claim.job.cause),
         clock=services.clock,
         should_stop=services.should_stop,
+        is_late=lambda: services.clock.now() >= late,
         on_progress=on_progress,
     )
     seen = observed(claim.job, now=services.clock.now(), monitor=services.monitor(claim.job))

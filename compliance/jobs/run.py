@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Stopped(LeaseLost):
-    """The worker is shutting down: the job goes on elsewhere from its checkpoint."""
+    """The worker is shutting down, or the time of the attempt is over: the job goes on from its checkpoint."""
 
 
 class Interrupted(LeaseLost):
@@ -56,6 +56,7 @@ class Run:
         unrecorded: The job as it will be stored, where its first and only transaction records it, too; then there is
             no lease to hold.
         should_stop: Whether this worker is shutting down.
+        is_late: Whether the time of one attempt is nearly over; asked once something of it is committed.
         on_progress: Told the checkpoint of every commit.
         interruption: Why the work should end, as far as the heartbeat has heard.
     """
@@ -66,8 +67,10 @@ class Run:
     clock: Clock
     unrecorded: Document | None = None
     should_stop: Callable[[], bool] = lambda: False
+    is_late: Callable[[], bool] = lambda: False
     on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None
     interruption: LeaseLost | None = field(default=None, init=False)
+    commits: int = field(default=0, init=False)
 
     @property
     def job(self) -> Job:
@@ -78,10 +81,13 @@ class Run:
         """Return if the work should go on: for work between two commits that takes long.
 
         Raises:
-            LeaseLost: When another worker has the job, this worker is stopping, or a person asked it to end.
+            LeaseLost: When another worker has the job, this worker is stopping, the time of one attempt is nearly over,
+                or a person asked it to end.
         """
         if self.should_stop():
             raise Stopped(f"job {self.job.request_id} goes on elsewhere: this worker is stopping")
+        if self.commits and self.is_late():
+            raise Stopped(f"job {self.job.request_id} goes on elsewhere: the time of one attempt is over")
         if self.interruption is not None:
             raise self.interruption
 
@@ -109,6 +115,7 @@ class Run:
             outcome = self.ledger.databases.transact(transaction)
         except (LeaseLost, StepRefused) as error:
             raise self._explain(error) from None
+        self.commits += 1
         if outcome.checkpoint is not None:
             self.on_progress(outcome.checkpoint)
         return outcome

@@ -10,10 +10,11 @@ from bson import ObjectId
 from deployment import Deployment
 from waiting import wait_until
 
+from compliance.clock import SystemClock
 from compliance.errors import LeaseLost, UnknownName
 from compliance.jobs.desk import Desk
 from compliance.jobs.job import Ask, RequestId
-from compliance.jobs.run import Interrupted, Outcome, Run, heartbeat
+from compliance.jobs.run import Interrupted, Outcome, Run, Stopped, heartbeat
 from worker import desk
 from worker.attempt import CANDIDATES, carry_out_most_urgent
 from worker.intake import Message, receive, submit
@@ -60,6 +61,20 @@ def ring(deployment: Deployment, request_id: str) -> None:
 
 def states(deployment: Deployment) -> dict[str, str]:
     return {job["_id"]: job["state"] for job in deployment.admin.compliance["jobs"].find()}
+
+
+class Hasty:
+    """A clock on which a second goes by whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self._began, self._seconds = SystemClock().now(), 0
+
+    def now(self) -> datetime:
+        self._seconds += 1
+        return self._began + timedelta(seconds=self._seconds)
+
+    def sleep(self, duration: timedelta) -> None:
+        raise AssertionError(f"nothing waits {duration} here")
 
 
 @contextmanager
@@ -330,6 +345,45 @@ def test_a_cancelled_erasure_withdraws_its_request(deployment: Deployment) -> No
     assert request["state"] == "withdrawn"
     assert [str(entry["entity_id"]) for entry in deployment.entries(action="erasure.withdrawn")] == [PERSON]
     assert deployment.admin.app["users"].count_documents({"_id": ObjectId(PERSON)}) == 1
+
+
+def test_an_erasure_that_outlasts_an_attempt_hands_over_and_goes_on(deployment: Deployment) -> None:
+    add_person(deployment)
+    event = {"user_id": ObjectId(PERSON), "event_type": "play", "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
+    deployment.admin.app["analytics"].insert_many({**event, "payload": {"number": n}} for n in range(60))
+    brief = deployment.with_settings(batch_docs=5, job_limit=timedelta(seconds=50))
+    left = []
+    for _ in range(20):
+        job = brief.carry_out(ERASE, {"subject_id": PERSON}, clock=Hasty())
+        left.append(deployment.admin.app["analytics"].count_documents({}))
+        if job.state == "done":
+            break
+
+    assert job.state == "done"
+    assert 1 < job.attempts < 20
+    assert job.takeovers == 0
+    assert left == sorted(left, reverse=True)
+    assert 0 < left[0] < 60
+    batches = deployment.entries(action="erasure.batch", **{"details.collection": "analytics"})
+    assert sum(entry["details"]["documents"] for entry in batches) == 60
+    assert job.result is not None
+    assert job.result["affected"]["analytics"] == {"delete": 60}
+
+
+def test_an_attempt_that_committed_nothing_does_not_hand_over(deployment: Deployment) -> None:
+    record(deployment, "r-1")
+    with running(deployment, "r-1") as run:
+        run.is_late = lambda: True
+        run.check()
+        run.commit(lambda _: Outcome(checkpoint={"step": 1}))
+        with pytest.raises(Stopped):
+            run.check()
+        with pytest.raises(Stopped):
+            run.commit(lambda _: Outcome(checkpoint={"step": 2}))
+    found = deployment.services().ledger.find("r-1")
+
+    assert found is not None
+    assert found.checkpoint == {"step": 1}
 
 
 def test_jobs_are_counted_by_kind_and_state(deployment: Deployment) -> None:
