@@ -8,7 +8,7 @@ COMPILE = .venv/bin/uv pip compile -q --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock" pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-audit bench-migrations test-storm coverage lint format lock env clean
+.PHONY: help demo test bench bench-audit bench-migrations bench-erasure test-storm coverage lint format lock env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ bench-audit: ## measure how fast the audit log is verified (ARGS="files", "mongo
 bench-migrations: ## measure what migrations cost (ARGS="backfill", "foreground", "peers"; "--help" lists all); wants a quiet machine
 	@$(DEV)
 	@.venv/bin/python -m bench.migrations $(or $(ARGS),all)
+
+bench-erasure: ## measure what erasures cost (ARGS="subject", "sweep", "foreground", "memory"; "--help" lists sizes); wants a quiet machine
+	@$(DEV)
+	@.venv/bin/python -m bench.erasure $(or $(ARGS),all)
 
 test-storm: ## run the slow randomised fault injection
 	@$(DEV)

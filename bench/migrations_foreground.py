@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.harness import Verdicts
-from bench.migrations_things import Things, open_things
+from bench.harness import Bench, Verdicts
+from bench.migrations_things import COLLECTION, open_things
 
 SLOWER = 2.0
 SHORTEST = 10.0
@@ -52,14 +52,15 @@ def foreground(documents: int, rounds: int, rate: float) -> Verdicts:
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, open_things(documents, Path(folder)) as things:
         work = {"idle": lambda: time.sleep(SHORTEST), "bare": things.change_bare, "ours": things.change_ours}
-        with _application(things, rate) as application:
+        things.bench.admin.app[COLLECTION].create_index("number")
+        with open_application(things.bench, documents, rate) as application:
             application.beside(work["idle"])
             for number in range(rounds):
                 for side in SIDES if number % 2 else SIDES[::-1]:
                     things.rest()
                     began = time.perf_counter()
                     found[side].append(application.beside(work[side]))
-                    verdicts.say(_line(side, found[side][-1], time.perf_counter() - began))
+                    verdicts.say(line(side, found[side][-1], time.perf_counter() - began))
     for kind in KINDS:
         for side in ("bare", "ours"):
             ratio = statistics.median(
@@ -73,23 +74,24 @@ def foreground(documents: int, rounds: int, rate: float) -> Verdicts:
     return verdicts
 
 
-def _line(side: str, found: dict[str, float], took: float) -> str:
+def line(side: str, found: dict[str, float], took: float) -> str:
+    """Return what was measured, for people."""
     shown = ", ".join(f"{kind} p50 {found[f'{kind}_p50']:.1f} p99 {found[f'{kind}_p99']:.1f}" for kind in KINDS)
     return f"{side}: {shown} ms over {took:.0f} s ({found['reads']} reads, {found['writes']} writes)"
 
 
 @contextmanager
-def _application(things: Things, rate: float) -> Iterator[Application]:
-    things.bench.admin.app["things"].create_index("number")
-    endpoints = things.bench.addresses.endpoints
+def open_application(bench: Bench, documents: int, rate: float) -> Iterator[Application]:
+    """Let an application work on *documents* things, so many times a second, for the block."""
+    endpoints = bench.addresses.endpoints
     if endpoints is None:
         raise ValueError("a benchmark runs on servers of its own")
     environ = {
         "PATH": os.defpath,
         "BENCH_URI": endpoints.mongodb_uri("admin", auth_source="admin"),
-        "BENCH_DATABASE": things.bench.admin.name,
+        "BENCH_DATABASE": bench.admin.name,
     }
-    command = [sys.executable, "-m", "bench.migrations_app", str(rate), str(things.documents)]
+    command = [sys.executable, "-m", "bench.migrations_app", str(rate), str(documents)]
     with subprocess.Popen(
         command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
     ) as process:

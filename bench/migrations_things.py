@@ -126,7 +126,7 @@ def open_things(documents: int, folder: Path) -> Iterator[Things]:
         uri = stack.endpoints.mongodb_uri("admin", auth_source="admin")
         admin = Databases(cleanup.enter_context(open_client(uri, app_name="bench")), settings.mongodb_database)
         _grow(admin)
-        _fill(admin, documents)
+        fill(admin, documents)
         bench = Bench(addresses=Addresses(settings, stack.endpoints), admin=admin, home=stack.home)
         things = Things(bench=bench, documents=documents, folder=folder)
         things.change_ours()  # makes what the engine needs, and brings the collection into the cache
@@ -140,7 +140,8 @@ def _grow(admin: Databases) -> None:
     client.command({"replSetResizeOplog": 1, "size": OPLOG_MB})
 
 
-def _fill(admin: Databases, documents: int) -> None:
+def fill(admin: Databases, documents: int) -> None:
+    """Insert so many things."""
     for first in range(0, documents, INSERT_AT_ONCE):
         numbers = range(first, min(documents, first + INSERT_AT_ONCE))
         admin.app[COLLECTION].insert_many((_thing(number) for number in numbers), ordered=False)
