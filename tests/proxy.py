@@ -27,6 +27,7 @@ class Proxy:
         when: Which half of it is lost.
         commands: How many were seen.
         broke: The name of the command that the line broke at.
+        times: How many commands from there on do not pass.
     """
 
     port: int
@@ -35,6 +36,7 @@ class Proxy:
     when: str = BEFORE_REQUEST
     commands: int = 0
     broke: str | None = None
+    times: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, listener: socket.socket) -> None:
@@ -75,7 +77,7 @@ class Proxy:
     def _is_the_one(self, name: str) -> bool:
         with self._lock:
             self.commands += 1
-            if self.commands != self.at:
+            if not 0 < self.at <= self.commands < self.at + self.times:
                 return False
             self.broke = name
             return True

@@ -16,6 +16,7 @@ from compliance.clock import Clock
 from compliance.errors import ComplianceError, LeaseLost, LockHeld, ResumeTokenLost, ShapesDisagree
 from compliance.jobs.run import Outcome, Run
 from compliance.mongo import Databases, driver_errors, translate
+from migrations.again import persist
 from migrations.ledger import HISTORY, History, lease, owner
 from migrations.online import own
 from migrations.online.events import Stance, sides_in
@@ -261,28 +262,39 @@ class Follower:
 
 
 def ask_to_settle(databases: Databases, revision: str, *, keep: Side, by: str, clock: Clock) -> ObjectId:
-    """Ask whoever keeps *revision* in step to go by the shape *keep* where nobody knows which was written last."""
-    request = ObjectId()
+    """Ask whoever keeps *revision* in step to go by the shape *keep* where nobody knows which was written last.
+
+    Raises:
+        StoreUnavailable: When MongoDB does not answer, as ``persist`` says.
+    """
+    request = ObjectId()  # the same in every attempt: what was settled once is not settled again
     asked = {"request": request, "keep": keep.value, "by": by, "at": clock.now()}
-    with driver_errors():
-        databases.compliance[CONTROL].update_one({"_id": settle_id(revision)}, {"$set": asked}, upsert=True)
+
+    def ask() -> None:
+        with driver_errors():
+            databases.compliance[CONTROL].update_one({"_id": settle_id(revision)}, {"$set": asked}, upsert=True)
+
+    persist(ask, clock=clock, report=_unheard)
     return request
 
 
-def wait_until_settled(
-    databases: Databases, revision: str, request: ObjectId, *, sleep: Callable[[timedelta], None]
-) -> None:
+def wait_until_settled(databases: Databases, revision: str, request: ObjectId, *, clock: Clock) -> None:
     """Return once *request* was carried out.
 
     Raises:
         ShapesDisagree: When nobody does.
+        StoreUnavailable: When MongoDB does not answer, as ``persist`` says.
     """
     waited = timedelta()
-    while checkpoint_of(databases, revision).get("settled") != request:
+    while persist(lambda: checkpoint_of(databases, revision), clock=clock, report=_unheard).get("settled") != request:
         if waited >= SETTLE_LIMIT:
             raise ShapesDisagree(f"nobody settles {revision}: {START_IT}")
-        sleep(ASK_EVERY)
+        clock.sleep(ASK_EVERY)
         waited += ASK_EVERY
+
+
+def _unheard(line: str) -> None:
+    del line  # whoever keeps the shapes in step says the same
 
 
 @contextmanager

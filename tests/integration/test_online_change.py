@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from deployment import Deployment
+from proxy import BEFORE_REPLY, BEFORE_REQUEST
 from pymongo.collection import Collection
 from quiet import quiet
 from shaped import NAME, PEOPLE, Applications, agree, follower, shaped, wait_until_in_step
 from typer.testing import CliRunner
 from waiting import wait_until
+from walked import proxied
 
 from compliance.errors import DependencyRefused, IrreversibleMigration, RevisionEdited, ShapesDisagree, UnknownName
 from compliance.mongo import Document
@@ -193,7 +195,7 @@ def test_what_each_write_leads_to_and_who_settles_the_rest(empty: Deployment, tm
         with pytest.raises(ShapesDisagree, match=r"^1 documents of people hold two shapes that do not agree: .* not;"):
             deployment.runner().complete(NAME)
         request = ask_to_settle(deployment.admin, NAME, keep=Side.OLD, by="test", clock=deployment.services().clock)
-        wait_until_settled(deployment.admin, NAME, request, sleep=deployment.services().clock.sleep)
+        wait_until_settled(deployment.admin, NAME, request, clock=deployment.services().clock)
 
     assert inserted == [OLD_WINS, NEW_WINS, NEW_WINS]
     assert left == LEFT
@@ -218,9 +220,29 @@ def test_a_document_of_one_shape_keeps_it_whichever_shape_a_person_settles_for(
             what="one is set aside",
         )
         request = ask_to_settle(admin, NAME, keep=Side.NEW, by="test", clock=deployment.services().clock)
-        wait_until_settled(admin, NAME, request, sleep=deployment.services().clock.sleep)
+        wait_until_settled(admin, NAME, request, clock=deployment.services().clock)
 
     assert [one["name"] for one in collection.find({}, sort={"_id": 1})] == ["A Same", "B Same"]
+
+
+@pytest.mark.parametrize("when", [BEFORE_REQUEST, BEFORE_REPLY])
+def test_a_person_who_settles_over_a_line_that_breaks_again_and_again_settles_once(
+    empty: Deployment, tmp_path: Path, when: str
+) -> None:
+    """The driver itself tries once more, and no oftener."""
+    deployment = shaped(empty, tmp_path, people=1)
+    deployment.runner().up()
+    clock, databases = deployment.services().clock, deployment.runner().databases
+
+    with following(follower(deployment)), proxied(deployment, databases, at=1, when=when) as (proxy, by_proxy):
+        proxy.times = 2
+        request = ask_to_settle(by_proxy, NAME, keep=Side.OLD, by="test", clock=clock)
+        assert proxy.broke == "update"
+        proxy.at, proxy.times = proxy.commands + 1, 2
+        wait_until_settled(by_proxy, NAME, request, clock=clock)
+
+    assert proxy.broke == "find"
+    assert actions(deployment).count("migration.settled") == 1
 
 
 def test_a_second_start_goes_by_nothing_that_the_first_one_left(empty: Deployment, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def settle(ctx: typer.Context, name: NameArgument, keep: KeepOption, env: EnvOpt
         revision = find_open(runner.scripts(), name)
         request = ask_to_settle(runner.databases, revision.name, keep=keep, by=runner.actor, clock=runner.clock)
         with runner.following(revision):
-            wait_until_settled(runner.databases, revision.name, request, sleep=runner.clock.sleep)
+            wait_until_settled(runner.databases, revision.name, request, clock=runner.clock)
     sys.stdout.write(f"settled: the {keep} shape counts where both were there and did not agree\n")
 
 
