@@ -50,11 +50,15 @@ class Inspection:
     def begin(self, number: int, kind: Kind, what: str, arguments: Mapping[str, Any]) -> Step | None:
         """Return a verify step; None for any other, which is passed by."""
         if kind is Kind.BACKFILL:
-            self.changed.add(arguments["collection"])
-            self.failed.pop(arguments["collection"], None)
+            self.pass_through(arguments["collection"])
         if kind is not Kind.VERIFY:
             return None
         return Step(number=number, kind=kind, what=what, digest=digest(kind, arguments))
+
+    def pass_through(self, collection: str) -> None:
+        """Forget what was found in *collection* so far: its documents are changed behind that."""
+        self.changed.add(collection)
+        self.failed.pop(collection, None)
 
     def look(self, collection: str, found: int, *, none: bool, count: Mapping[str, Any]) -> None:
         """Note what is wrong with the *found* documents of a verify step, if anything.

@@ -39,8 +39,10 @@ from migrations.ops import validator
 from migrations.ops.aside import FOLLOWED
 from migrations.ops.batches import Changed, Walk, Work
 from migrations.ops.observed import options_of
+from migrations.ops.validator import Violators
 from migrations.ops.walk import begin, go_through, sketch_update, updated
 from migrations.step import Kind, Step
+from migrations.verification import Inspection
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
@@ -55,6 +57,9 @@ def expand(ctx: "Hands", shape: Shape) -> None:
         ShapesDisagree: When ``up`` or ``down`` does not do what it says on a sample; nothing was changed.
         StepFailed: When the collection is being rebuilt.
     """
+    if ctx.inspection is not None:
+        _inspect(ctx, shape, ctx.inspection)
+        return
     _check_ways(ctx, shape)
     _begin_to_follow(ctx, shape)
     if shape.schema_during is not None:
@@ -100,16 +105,16 @@ def require_agreement(ctx: "Hands", shape: Shape) -> None:
     while found := page_of_disagreeing(ctx.databases, shape, place):
         _wait(ctx, shape, leaving=None)
         if still_disagreeing(ctx.databases, shape, found):
+            named = _name(shape, find_disagreeing(ctx.databases, shape))
             raise ShapesDisagree(
-                f"{_name_disagreeing(ctx, shape)}; correct them, or say which shape counts with "
+                f"{named}; correct them, or say which shape counts with "
                 f"`compliance migrate online settle {ctx.revision} --keep old` (or new)"
             )
         place = {"last": found[-1]["_id"]}
     ctx.report(f"verified: the shapes of every document of {shape.collection} agree")
 
 
-def _name_disagreeing(ctx: "Hands", shape: Shape) -> str:
-    found = find_disagreeing(ctx.databases, shape)
+def _name(shape: Shape, found: Violators | None) -> str:
     number = found.number if found else 0
     return f"{number} documents of {shape.collection} hold two shapes that do not agree: {found}"
 
@@ -152,6 +157,15 @@ def undo(ctx: "Hands", shape: Shape) -> None:
         return  # it never began to change anything
     _remove(ctx, shape, Side.NEW)
     _put_validator_back(ctx, shape)
+
+
+def _inspect(ctx: "Hands", shape: Shape, inspection: Inspection) -> None:
+    """Look whether the old shape is gone: only what is completed counts as applied."""
+    inspection.pass_through(shape.collection)
+    documents = ctx.databases.app[shape.collection].with_options(read_concern=ReadConcern("majority"))
+    with driver_errors():
+        found = documents.count_documents(holds(shape.fields(Side.OLD)))
+    inspection.look(shape.collection, found, none=True, count={})
 
 
 def _check_ways(ctx: "Hands", shape: Shape) -> None:
@@ -254,8 +268,9 @@ def _remove(ctx: "Hands", shape: Shape, side: Side) -> None:
     with driver_errors():
         left = documents.count_documents(where)
     if left:
+        named = _name(shape, find_disagreeing(ctx.databases, shape, is_leaving=True))
         raise ShapesDisagree(
-            f"{left} documents of {shape.collection} keep the {side} shape: {_name_disagreeing(ctx, shape)}; the "
+            f"{left} documents of {shape.collection} keep the {side} shape: {named}; the "
             f"others are written by an application of the {side} shape: end it, then run the command again"
         )
 

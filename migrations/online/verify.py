@@ -17,10 +17,15 @@ PAGE = 500
 FAILS = "guard them with $type, $ifNull or $convert, so that they give a value for any document"
 
 
-def find_disagreeing(databases: Databases, shape: Shape) -> Violators | None:
-    """Return the documents whose shapes do not agree; reads the collection once, at majority."""
+def find_disagreeing(databases: Databases, shape: Shape, *, is_leaving: bool = False) -> Violators | None:
+    """Return the documents whose shapes do not agree; reads the collection once, at majority.
+
+    Args:
+        is_leaving: One shape is being removed, so that a document without it is as it should be.
+    """
     some = {"$firstN": {"input": "$_id", "n": SHOWN}}
-    stages = [*_disagreeing(shape), {"$group": {"_id": None, "number": {"$sum": 1}, "ids": some}}]
+    both = [{"$match": holds(shape.old)}, {"$match": holds(shape.new)}] if is_leaving else []
+    stages = [*both, *_disagreeing(shape), {"$group": {"_id": None, "number": {"$sum": 1}, "ids": some}}]
     for found in _read(databases, shape, stages):
         return Violators(found["number"], tuple(found["ids"]))
     return None

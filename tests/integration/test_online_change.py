@@ -19,9 +19,10 @@ from walked import proxied
 from compliance.errors import DependencyRefused, IrreversibleMigration, RevisionEdited, ShapesDisagree, UnknownName
 from compliance.mongo import Document
 from compliance.settings import load_settings
-from migrations.online.follow import ask_to_settle, follow_all, following, wait_until_settled
+from migrations.online.follow import ask_to_settle, follow_all, following, open_changes, wait_until_settled
 from migrations.online.shape import Side, complete_new
 from migrations.online.state import Doing, standing_of
+from migrations.online.verify import find_disagreeing
 from migrations.standing import State, standings
 from worker.cli import build_cli
 
@@ -63,6 +64,30 @@ def test_up_expands_and_complete_contracts(empty: Deployment, tmp_path: Path) ->
         deployment.runner().down("zero")
     with pytest.raises(UnknownName, match="is not open: it is applied"):
         deployment.runner().complete(NAME)
+
+
+def test_a_completed_change_is_verified_by_its_old_shape_which_is_gone(empty: Deployment, tmp_path: Path) -> None:
+    deployment = shaped(empty, tmp_path)
+    documents = deployment.admin.app[PEOPLE]
+    wrong = f"{NAME}: 1 documents of {PEOPLE} are not as they should be"
+
+    deployment.runner().up()
+    deployment.runner().complete(NAME)
+    assert deployment.runner().verify() == ()
+    documents.update_one({"_id": 3}, {"$set": {"name": "A3 B3"}})
+    assert [str(problem) for problem in deployment.runner().verify()] == [wrong]
+
+
+def test_while_a_shape_is_removed_only_documents_of_both_can_disagree(empty: Deployment, tmp_path: Path) -> None:
+    deployment = shaped(empty, tmp_path)
+    deployment.runner().up()
+    documents, (change,) = deployment.admin.app[PEOPLE], open_changes(deployment.admin)
+    documents.update_many({"_id": {"$lt": 10}}, {"$unset": {"name": ""}})
+    documents.update_one({"_id": 30}, {"$set": {"first": "Z"}})
+
+    found = [find_disagreeing(deployment.admin, change.shape, is_leaving=is_leaving) for is_leaving in (False, True)]
+
+    assert [(one.number, one.ids) for one in found if one] == [(11, (0, 1, 2, 3, 4)), (1, (30,))]
 
 
 def test_both_applications_write_until_complete_and_no_write_is_lost(empty: Deployment, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from migrations.online.verify import find_disagreeing
 from migrations.plan import find_one, find_open
 from migrations.revision import Revision
 from migrations.runner import Runner
-from migrations.standing import standings
+from migrations.standing import State, standings
 from migrations.wish import Wish
 from worker.cli.migrate_history import open_runner
 from worker.cli.runtime import EnvOption, JsonOption, show_fields, show_json
@@ -88,7 +88,8 @@ def _show(runner: Runner, revision: Revision, *, as_json: bool) -> bool:
     is_open = revision.name in runner.history.past().open
     told: dict[str, Any] = {"name": revision.name, "state": standing.state.value}
     if is_open and change is not None:
-        told |= _follow_up(runner.databases, revision.name, change)
+        is_leaving = standing.state in (State.COMPLETING, State.REVERTING)
+        told |= _follow_up(runner.databases, revision.name, change, is_leaving=is_leaving)
     if as_json:
         show_json(told)
     else:
@@ -98,8 +99,9 @@ def _show(runner: Runner, revision: Revision, *, as_json: bool) -> bool:
     )
 
 
-def _follow_up(databases: Databases, name: str, change: Shape) -> dict[str, Any]:
-    found, disagreeing = state.standing_of(databases, name), find_disagreeing(databases, change)
+def _follow_up(databases: Databases, name: str, change: Shape, *, is_leaving: bool) -> dict[str, Any]:
+    found = state.standing_of(databases, name)
+    disagreeing = find_disagreeing(databases, change, is_leaving=is_leaving)
     return {
         "collection": change.collection,
         "old": list(change.old),
