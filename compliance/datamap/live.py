@@ -12,6 +12,7 @@ from bson import Binary, Int64, ObjectId
 from compliance.datamap.catalogue import Catalogue, Held, Index
 from compliance.datamap.form import parts_of
 from compliance.datamap.model import DataMap
+from compliance.datamap.paths import values_along
 from compliance.mongo import Db, Document, driver_errors
 
 SAMPLE_DOCS = 200
@@ -76,19 +77,8 @@ def _types(documents: Iterable[Document], paths: set[str]) -> Mapping[str, froze
     found: dict[str, set[str]] = {path: set() for path in paths}
     for document in documents:
         for path in paths:
-            found[path].update(map(type_name, _values(document, parts_of(path))))
+            found[path].update(map(type_name, values_along(document, parts_of(path))))
     return {path: frozenset(types) for path, types in found.items()}
-
-
-def _values(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """Yield what stands at *parts*, through arrays as queries go through them."""
-    if isinstance(value, list):
-        for element in value:
-            yield from _values(element, parts)
-    elif not parts:
-        yield value
-    elif isinstance(value, Mapping) and parts[0] in value:
-        yield from _values(value[parts[0]], parts[1:])
 
 
 def type_name(value: Any) -> str:

@@ -5,7 +5,7 @@ themselves (a map by user id), they are folded to ``{}``, and everything below h
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from compliance.datamap.collection import FieldOf
@@ -20,6 +20,17 @@ _LONGEST_NAME = 64
 def is_dynamic(name: str) -> bool:
     """Whether a field name is data: an id, a number, an address, or what no path can hold."""
     return len(name) > _LONGEST_NAME or not _NAME.fullmatch(name) or _DATA.search(name) is not None
+
+
+def values_along(value: Any, parts: Sequence[str]) -> Iterator[Any]:
+    """Yield what stands at *parts*, through every array on the way, as queries go."""
+    if isinstance(value, list):
+        for element in value:
+            yield from values_along(element, parts)
+    elif not parts:
+        yield value
+    elif isinstance(value, Mapping) and parts[0] in value:
+        yield from values_along(value[parts[0]], parts[1:])
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from compliance.datamap.collection import Kind
 from compliance.datamap.form import is_under
 from compliance.datamap.model import DataMap
+from compliance.datamap.order import children_first
 from compliance.datamap.person import KeyType
 from compliance.datamap.rule import (
     Action,
@@ -95,19 +95,8 @@ def compile_steps(data_map: DataMap) -> tuple[Step, ...]:
     Raises:
         ConfigurationError: When collections of the map refer to each other in a circle.
     """
-    steps = [step for collection in _children_first(data_map) for step in _rule_steps(collection, data_map)]
+    steps = [step for collection in children_first(data_map) for step in _rule_steps(collection, data_map)]
     return (*steps, *_root_steps(data_map))
-
-
-def _children_first(data_map: DataMap) -> Iterator[str]:
-    graph: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(data_map.collections, ()))
-    for collection, rule in data_map.rules():
-        if rule.locate.of not in (None, collection):
-            graph.add(rule.locate.of, collection)
-    try:
-        yield from graph.static_order()
-    except CycleError as error:
-        raise ConfigurationError(f"the data map refers in a circle: {' -> '.join(error.args[1])}") from None
 
 
 def _rule_steps(collection: str, data_map: DataMap) -> Iterator[Step]:

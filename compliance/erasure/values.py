@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from bson import Binary, Int64, ObjectId
 
+from compliance.datamap.paths import values_along
 from compliance.datamap.person import KeyType
 from compliance.datamap.rule import Encoding
 from compliance.datamap.subject import to_text
@@ -61,17 +62,7 @@ def is_plain_name(name: str) -> bool:
 
 def values_at(document: Any, path: str) -> Iterator[Any]:
     """Yield whatever stands at *path* of *document*, through every array on the way."""
-    yield from _walk(document, path.replace("[]", "").removesuffix("{}").split("."))
-
-
-def _walk(value: Any, parts: Sequence[str]) -> Iterator[Any]:
-    if isinstance(value, list):
-        for each in value:
-            yield from _walk(each, parts)
-    elif not parts:
-        yield value
-    elif isinstance(value, Mapping) and parts[0] in value:
-        yield from _walk(value[parts[0]], parts[1:])
+    yield from values_along(document, path.replace("[]", "").removesuffix("{}").split("."))
 
 
 def unpack(value: Any, encodings: Sequence[Encoding]) -> Any:

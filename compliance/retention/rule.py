@@ -7,13 +7,12 @@ missing, or is no date, proves no age: such a document is reported and not touch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from compliance.datamap.collection import Kind
 from compliance.datamap.model import CHUNKS, DataMap
+from compliance.datamap.order import children_first
 from compliance.datamap.rule import Edge
-from compliance.errors import ConfigurationError
 
 Filter = dict[str, Any]
 # Evidence, or what ends by itself.
@@ -93,7 +92,7 @@ def compile_expiries(data_map: DataMap, *, now: datetime) -> tuple[Expiry, ...]:
     """
     return tuple(
         _to_expiry(name, collection, data_map, now=now)
-        for collection in _children_first(data_map)
+        for collection in children_first(data_map)
         if data_map.collections[collection].retention
         for name in _twins(collection, data_map)
     )
@@ -151,14 +150,3 @@ def _children(name: str, data_map: DataMap) -> Iterator[tuple[str, str]]:
 
 def _twins(collection: str, data_map: DataMap) -> tuple[str, ...]:
     return (collection, collection + data_map.history.suffix) if data_map.history else (collection,)
-
-
-def _children_first(data_map: DataMap) -> Iterator[str]:
-    graph: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(data_map.collections, ()))
-    for collection, rule in data_map.rules():
-        if rule.locate.of not in (None, collection):
-            graph.add(rule.locate.of, collection)
-    try:
-        yield from graph.static_order()
-    except CycleError as error:
-        raise ConfigurationError(f"the data map refers in a circle: {' -> '.join(error.args[1])}") from None

@@ -88,7 +88,8 @@ def test_the_gauges_say_what_waits_and_what_is_late(deployment: Deployment, coll
         ("compliance_oldest_due_job_age_seconds", "audit.verify"),
         ("compliance_oldest_due_job_age_seconds", "erasure.request"),
     }
-    assert all(3500 < age < 4500 for age in ages.values())
+    elapsed = (datetime.now(UTC) - NOW).total_seconds()  # noqa: TID251 - the server's clock is compared with it
+    assert all(3500 < age < 3700 + elapsed for age in ages.values())
 
 
 def test_finished_jobs_and_answered_requests_are_not_looked_at(deployment: Deployment) -> None:
