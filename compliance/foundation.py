@@ -54,6 +54,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
         IndexModel([("normalised_id", ASCENDING)], name="ix_request_normalised", sparse=True),
         IndexModel([("state", ASCENDING), ("due_at", ASCENDING)], name="ix_request_state_due"),
     ),
+    "erasure_returns": (),
     "holds": (IndexModel([("subject_id", ASCENDING)], name="ix_hold_subject"),),
     "data_maps": (),
     "consent_events": (

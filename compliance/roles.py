@@ -106,6 +106,7 @@ def privileges(role: Role, database: str, grants: Grants) -> list[Privilege]:
                 _allow("local", "oplog.rs", "find"),  # what change streams do not show
                 _allow(own, "jobs", "find", "insert", "update"),
                 _allow(own, "watch_tokens", "find", "insert", "update"),
+                _allow(own, "erasure_returns", "find", "insert", "update"),
                 _allow(own, OUTBOX, "find", "remove"),
                 _allow(own, "", "find", "changeStream"),
             ]
@@ -130,6 +131,7 @@ def _worker(app: str, audit: str, own: str, grants: Grants) -> list[Privilege]:
         _allow(audit, AUDIT_LOG, "insert"),
         _allow(own, "", "listCollections", *READ),
         *(_allow(own, name, "insert", "update") for name in ("jobs", "erasure_requests", "holds", "schedules")),
+        _allow(own, "erasure_returns", "insert", "update"),
         _allow(own, "jobs", "remove"),
         *(_allow(own, name, "insert") for name in ("consent_events", "health_checks", "data_maps")),
         *_surfaces(app, grants),

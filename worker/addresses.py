@@ -118,9 +118,9 @@ class Addresses:
             return None
         return Pseudonyms(data_map.subject.collection, self._pseudonym_keys(data_map))
 
-    def find_pseudonyms(self, data_map: DataMap) -> Pseudonyms | None:
-        """Return how people are named outside the application database; None also where the migrator has no key."""
-        is_keyless = self.settings.pseudonym_keys is None and self.settings.uri_for(Role.MIGRATOR) is not None
+    def find_pseudonyms(self, data_map: DataMap, role: Role = Role.MIGRATOR) -> Pseudonyms | None:
+        """Return how people are named outside the application database; None also where *role* has no key."""
+        is_keyless = self.settings.pseudonym_keys is None and self.settings.uri_for(role) is not None
         return None if is_keyless else self.pseudonyms(data_map)
 
     def _pseudonym_keys(self, data_map: DataMap) -> tuple[PseudonymKey, ...]:

@@ -4,6 +4,7 @@ MUST be told behind the commit of what was found: then a run that is delivered a
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import structlog
 from sentry_sdk.integrations.logging import ignore_logger
@@ -50,6 +51,18 @@ def alert_emergency(migrations: Sequence[str], *, request_id: str) -> None:
     )
     metrics.ALERTS.inc("migration.emergency")
     report_error(error, kind="migration.emergency", request_id=request_id, level="error")
+
+
+def alert_data_comes_back(*, times: int, pause: timedelta, request_id: str) -> None:
+    """Tell that data of one erased person comes back again and again; it is erased by *request_id*, after *pause*."""
+    seconds = int(pause.total_seconds())
+    log.error("erasure.keeps_returning", times=times, pause_seconds=seconds, request_id=request_id)
+    error = CheckFailed(
+        f"data of one person came back {times} times after the erasure, so the next one waits {seconds} s; find who "
+        "writes it: the entries erasure.returned of the audit log name the collections"
+    )
+    metrics.ALERTS.inc("erasure.returned")
+    report_error(error, kind="erasure.returned", request_id=request_id, level="error")
 
 
 def alert_writes_refused(collections: Sequence[str]) -> None:

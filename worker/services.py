@@ -114,10 +114,10 @@ def build_services(
 
 
 def _pseudonyms(addresses: Addresses, role: Role, data_map: DataMap) -> Pseudonyms | None:
-    """Return how *role* names people; a migrator does without a key until it would have to recognise somebody."""
+    """Return how *role* names people; migrator and watcher do without a key, and then recognise nobody."""
     if role is Role.WORKER:
         return addresses.pseudonyms(data_map)
-    return addresses.find_pseudonyms(data_map) if role is Role.MIGRATOR else None
+    return addresses.find_pseudonyms(data_map, role) if role in (Role.MIGRATOR, Role.SEALER) else None
 
 
 class PerProcess:

@@ -23,6 +23,7 @@ from compliance.jobs.job import Job, Prefix
 from compliance.mongo import Db, Document, Session, translate
 from compliance.roles import OUTBOX
 from worker.anchors import AnchorLoop
+from worker.comeback import Comeback, streams_of_returns
 from worker.intake import submit
 from worker.liveness import Chorus, Heartbeat
 from worker.lookout import Lookout, places_file
@@ -78,7 +79,7 @@ def watch_all(
         return should_stop() or failed.is_set()
 
     followed = sources(services.data_map)
-    others = (OUTBOX, AUDIT, OPLOG, *((SEALER,) if sealing else ()))
+    others = (OUTBOX, AUDIT, OPLOG, *((SEALER,) if sealing else ()), *streams_of_returns(services))
     chorus = Chorus(heartbeat or Heartbeat(None), (*others, *(source.database for source in followed)))
     mark = (ages or TokenAges()).mark
     watchers = [Watcher(services, source, ends, chorus.hear, mark) for source in followed]
@@ -99,6 +100,10 @@ def watch_all(
         )
         mark(stream)
         follows[stream] = watch(lookout).follow
+    follows |= {
+        stream: Comeback(services, ends, on_read=partial(chorus.hear, stream), on_saved=partial(mark, stream)).follow
+        for stream in streams_of_returns(services)
+    }
     if sealing is not None:
         sealer = replace(sealing, on_read=lambda: chorus.hear(SEALER))
         follows[SEALER] = lambda: sealer.follow(ends)

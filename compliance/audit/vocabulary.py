@@ -24,6 +24,7 @@ _OURS = {
     "erasure.completed": "the erasure is done",
     "erasure.withdrawn": "the request was taken back; with the documents that were changed before",
     "erasure.extended": "the answer may come later, by up to two months, for a reason the law knows (GDPR Art. 12(3))",
+    "erasure.returned": "data of somebody who was erased was found again; an erasure of it is asked for",
     "recipient.told": "another system took the message that somebody was erased",
     "recipient.acknowledged": "another system has erased the person, too",
     "hold.placed": "a legal hold was placed",

@@ -13,6 +13,7 @@ from typing import Any
 from compliance.datamap.pseudonym import SCHEME, VARIABLE, Pseudonyms, is_pseudonym
 from compliance.datamap.subject import OPAQUE, Identity
 from compliance.erasure.keyed import KeyedNeedles, texts_in
+from compliance.erasure.returns import person_of
 from compliance.erasure.stage import BEGUN, COMPLETE, REQUESTS, Stage
 from compliance.erasure.sweep import Finder, Needles, compile_needles, ids_in, long_ids_in
 from compliance.errors import ConfigurationError
@@ -44,6 +45,14 @@ class Erased:
         names = (name for raw in documents for name_all in ways for name in name_all(raw))
         requests = [request for batch in _in_batches(names) for request in self._look_up(batch)]
         return Recognised.of(requests, self.pseudonyms)
+
+    def returned_in(self, documents: Iterable[bytes]) -> list[Document]:
+        """Return the requests of those of the people who stand in *documents*; of each person the last one."""
+        ways = self._ways()
+        names = (name for raw in documents for name_all in ways for name in name_all(raw))
+        found = {request["_id"]: request for batch in _in_batches(names) for request in self._look_up(batch)}
+        ordered = sorted(found.values(), key=_when)
+        return list({_person(request): request for request in ordered}.values())
 
     def require_keys(self) -> None:
         """Look whether this process could recognise everybody who is known by a pseudonym.
@@ -80,7 +89,7 @@ class Erased:
 
     def _find(self, field: str, condition: Document) -> Iterator[Document]:
         """Yield the requests that count; the query names *field* alone, so that no other index is taken."""
-        wanted = {"subject_id": 1, "normalised_id": 1, "state": 1, "dry_run": 1}
+        wanted = {"subject_id": 1, "normalised_id": 1, "state": 1, "dry_run": 1, "completed_at": 1, "tenant": 1}
         with driver_errors():
             found = self.databases.compliance[REQUESTS].find({field: condition}, wanted)
             yield from (one for one in found if one["state"] in self.stages and not one.get("dry_run"))
@@ -107,6 +116,16 @@ class Recognised:
     def found_in(self, raw: bytes) -> bool:
         """Whether an id of any of the people stands in *raw*, the bytes of one or many BSON documents."""
         return any(finder.found_in(raw) for finder in (self.needles, self.keyed) if finder is not None)
+
+
+def _person(request: Document) -> str:
+    return person_of(request["subject_id"], request.get("tenant"))
+
+
+def _when(request: Document) -> tuple[bool, Any, str]:
+    """What is not completed yet is the last."""
+    completed_at = request.get("completed_at")
+    return completed_at is None, completed_at, request["_id"]
 
 
 def _opaque_in(raw: bytes) -> Iterator[str]:

@@ -107,7 +107,7 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
     Raises:
         LegalHoldActive: When it was rejected, behind the commit.
     """
-    earlier = None if erasure.is_present else _earlier(erasure)
+    earlier = _earlier(erasure)
     now = erasure.run.clock.now()
     refusals: list[LegalHoldActive] = []
 
@@ -129,7 +129,8 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
             refusals.append(error)
             answer = _to_rejected(erasure, error, now=now + TICK, session=session)
         else:
-            erasure.requests.move(erasure.request_id, Stage.ACCEPTED, {"accepted_at": now}, now=now, session=session)
+            whose = {"accepted_at": now} | ({} if erasure.tenant is None else {"tenant": erasure.tenant})
+            erasure.requests.move(erasure.request_id, Stage.ACCEPTED, whose, now=now, session=session)
             answer = _at(erasure.entry("erasure.accepted", {}), now + TICK)
         asked = _at(erasure.entry("erasure.requested", {"dry_run": dry_run}), now)
         return Outcome(entries=(asked, answer), checkpoint=erasure.checkpoint())
@@ -139,14 +140,14 @@ def _receive(erasure: Erasure, *, dry_run: bool) -> None:
         raise refusals[0]
 
 
-def _earlier(erasure: Erasure) -> str:
-    """Return the request that erased the person before."""
+def _earlier(erasure: Erasure) -> str | None:
+    """Return the request that erased the person before, if one did."""
     subject, before = erasure.data_map.subject, erasure.requests.completed_for(*erasure.names)
-    if before is None:
+    if before is None and not erasure.is_present:
         raise UnknownSubject(
             f"no document of {subject.collection} has this {subject.key}; check the id and the database"
         )
-    return str(before["_id"])
+    return None if before is None else str(before["_id"])
 
 
 def _at(entry: Entry, moment: datetime) -> Entry:

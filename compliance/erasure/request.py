@@ -63,10 +63,10 @@ class Requests:
             return list(self.databases.compliance[REQUESTS].find(query, sort=[order], limit=limit))
 
     def completed_for(self, *names: SubjectId) -> Document | None:
-        """Return a completed erasure of the person with these *names*, or None."""
+        """Return the last completed erasure of the person with these *names*, or None."""
         query = {"subject_id": {"$in": list(names)}, "state": {"$in": [stage.value for stage in COMPLETE]}}
         with driver_errors():
-            return self.databases.compliance[REQUESTS].find_one(query)
+            return self.databases.compliance[REQUESTS].find_one(query, sort=[("completed_at", DESCENDING)])
 
     def pseudonyms_of(self, subject_id: SubjectId) -> frozenset[str]:
         """Return the pseudonyms by which to look for a person whose root key is personal."""

@@ -6,7 +6,7 @@ Document shape (``health_checks``)::
      subject_id: ObjectId | str | UUID | null, cause: str, checked_at: date}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from compliance.audit.entry import Detail, Entry
 from compliance.datamap.subject import to_entity_id
@@ -18,7 +18,15 @@ from compliance.mongo import Document, Session
 HEALTH_CHECKS = "health_checks"
 
 
-def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, actor: str) -> Mapping[str, int]:
+def run_checks(
+    run: Run,
+    scope: Scope,
+    names: Sequence[str],
+    *,
+    cause: str,
+    actor: str,
+    also: Callable[[Sequence[str], Session], None] = lambda _failed, _session: None,
+) -> Mapping[str, int]:
     """Run the checks *names* over *scope*, end the job, and return how many problems each check found, if any.
 
     Args:
@@ -27,6 +35,7 @@ def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, acto
         names: Registered checks; all when empty.
         cause: What asked for it: ``change`` (a change event), ``schedule`` or ``request``.
         actor: For the audit entry.
+        also: Called with the names of the checks that failed, in the transaction that keeps what they found.
     """
     chosen = {name: CHECKS[name] for name in names or CHECKS}
     documents = [_check(run, scope, name, cause) for name in chosen]
@@ -47,6 +56,7 @@ def run_checks(run: Run, scope: Scope, names: Sequence[str], *, cause: str, acto
 
     def effect(session: Session) -> Outcome:
         scope.databases.compliance[HEALTH_CHECKS].insert_many(documents, session=session)
+        also(failed, session)
         return Outcome(entries=(entry,), result={"checks": len(documents), "failed": failed})
 
     run.commit(effect)

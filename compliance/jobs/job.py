@@ -29,6 +29,7 @@ class Prefix(StrEnum):
     CAMPAIGN = "campaign-"
     NOTICE = "notice-"
     OUTBOX = "outbox-"
+    RETURNED = "returned-"
     REFUSED = "refused-"
 
 

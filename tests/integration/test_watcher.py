@@ -42,7 +42,7 @@ def token(deployment: Deployment) -> object:
 
 
 def follow_ups(deployment: Deployment) -> list[dict[str, object]]:
-    query = {"origin": "watcher", "_id": {"$not": {"$regex": "^watch-baseline"}}}
+    query = {"origin": "watcher", "_id": {"$not": {"$regex": "^watch-(baseline|look)"}}}
     return [job["payload"] for job in deployment.admin.compliance["jobs"].find(query)]
 
 
@@ -138,9 +138,11 @@ def test_a_lost_oplog_starts_over_with_a_look_at_everything(deployment: Deployme
         pass
     stream = f"{deployment.name}.$cmd.aggregate"  # the outbox is followed by the same user
     fault = {"failCommands": ["aggregate"], "errorCode": 286, "appName": Role.SEALER.value, "namespace": stream}
-    deployment.admin.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=fault)
+    deployment.admin.client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fault)
 
     with watching(deployment):
+        wait_until(lambda: token(deployment) is None, timeout=20, what="the watcher starts over")
+        deployment.admin.client.admin.command("configureFailPoint", "failCommand", mode="off")
         wait_until(lambda: baselines(deployment) == 2, timeout=20, what="the second baseline is recorded")
 
     assert baselines(deployment) == 2

@@ -26,6 +26,8 @@ SECRET = "ann.smith@example.org"
 VALID: dict[str, dict[str, Any]] = {
     "erasure.request": {"subject_id": "65f000000000000000000001"},
     "erasure.campaign": {"subject_ids": ["65f000000000000000000001"]},
+    "erasure.returned": {"subject_id": "65f000000000000000000001", "earlier": "r-1"},
+    "erasure.look": {},
     "recipient.tell": {"erasure": "r-1", "recipient": "search-index"},
     "consent.update": {
         "event_id": "e-1",
