@@ -16,6 +16,7 @@ from compliance.erasure.plan import Filter, Step, filter_for, narrowed, sole_own
 from compliance.errors import ErasureIncomplete
 from compliance.masking import STRATEGIES
 from compliance.mongo import Document, Session
+from compliance.roles import PRE_IMAGES
 
 ARCHIVED_AT = "archived_at"
 
@@ -48,8 +49,8 @@ class Batch:
         Copies that migrations keep go along. A personal key stays out of the query: documents that are found by
         reading are read again here, and who changes one meanwhile meets a write conflict.
         """
-        forget(self.locator.database, self.step.collection, list(self.ids), session=session)
         guard = self._guard(session)
+        forget(self.locator.database, self.step.collection, self._copied(guard, session), session=session)
         match self.step.action:
             case Delete() if self.step.edge is Edge.OWNED:
                 return self._leave(guard, session)
@@ -61,6 +62,16 @@ class Batch:
                 return Counter(update=self._mask(guard, mask, session))
             case _:
                 return Counter({self.step.verb: self._update(guard, session)})
+
+    def _copied(self, guard: Filter, session: Session) -> list[Any]:
+        """Return the ids of documents of which copies go along: where one was overwritten, those that are still hers.
+
+        A copy for a rebuilt collection is made again, so that it harms nobody to take one away.
+        """
+        overwritten = {"collection": self.step.collection}  # asked without the ids, which costs more than the rest
+        if self.locator.database[PRE_IMAGES].find_one(overwritten, {"_id": 1}, session=session) is None:
+            return list(self.ids)
+        return [found["_id"] for found in self._collection.find(guard, {"_id": 1}, session=session)]
 
     def _guard(self, session: Session) -> Filter:
         """Return the query of those that are still the person's."""

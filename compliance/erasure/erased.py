@@ -13,6 +13,7 @@ from typing import Any
 from compliance.datamap.pseudonym import SCHEME, VARIABLE, Pseudonyms, is_pseudonym
 from compliance.datamap.subject import OPAQUE, Identity
 from compliance.erasure.keyed import KeyedNeedles, texts_in
+from compliance.erasure.packed import layers
 from compliance.erasure.returns import person_of
 from compliance.erasure.stage import BEGUN, COMPLETE, REQUESTS, Stage
 from compliance.erasure.sweep import Finder, Needles, compile_needles, ids_in, long_ids_in
@@ -41,17 +42,11 @@ class Erased:
 
         Of somebody else's documents it knows nothing.
         """
-        ways = self._ways()
-        names = (name for raw in documents for name_all in ways for name in name_all(raw))
-        requests = [request for batch in _in_batches(names) for request in self._look_up(batch)]
-        return Recognised.of(requests, self.pseudonyms)
+        return Recognised.of(self._requests_of(documents), self.pseudonyms)
 
     def returned_in(self, documents: Iterable[bytes]) -> list[Document]:
         """Return the requests of those of the people who stand in *documents*; of each person the last one."""
-        ways = self._ways()
-        names = (name for raw in documents for name_all in ways for name in name_all(raw))
-        found = {request["_id"]: request for batch in _in_batches(names) for request in self._look_up(batch)}
-        ordered = sorted(found.values(), key=_when)
+        ordered = sorted(self._requests_of(documents), key=_when)
         return list({_person(request): request for request in ordered}.values())
 
     def require_keys(self) -> None:
@@ -68,6 +63,12 @@ class Erased:
                     f"people who were erased are named by pseudonyms, and this process has no {VARIABLE} with the key "
                     f"{key}: it could bring one of them back; give it the keys of the workers, old ones, too"
                 )
+
+    def _requests_of(self, documents: Iterable[bytes]) -> list[Document]:
+        """Return the requests of whoever stands in *documents*, as it is or packed."""
+        ways = self._ways()
+        names = (name for raw in documents for layer in layers(raw) for way in ways for name in way(layer))
+        return list({one["_id"]: one for batch in _in_batches(names) for one in self._look_up(batch)}.values())
 
     def _ways(self) -> list[Callable[[bytes], Iterator[Any]]]:
         """Return what names those who could stand in a document, for the types of ids that requests have."""

@@ -99,12 +99,16 @@ def require_rest(databases: Databases) -> Moment:
 
 
 def require_same(databases: Databases, before: Moment) -> None:
-    """Return if nothing took the place of a collection since *before*, nor began to.
+    """Return if nothing took the place of a collection since *before*, nor began to, and none has another name.
 
     Raises:
         StoreUnavailable: When something did: what was looked at may not be what is there.
     """
     now = require_rest(databases)
+    names = {uuid: name for name, uuid in before.behind.items()}
+    moved = [name for name, uuid in now.behind.items() if names.get(uuid, name) != name]
     others = [name for name in before.behind.keys() & now.behind.keys() if before.behind[name] != now.behind[name]]
     if others or now.begun != before.begun:
         raise StoreUnavailable("a collection was exchanged while it was looked through; looked at again soon")
+    if moved:
+        raise StoreUnavailable("a collection got another name while all were looked through; looked at again soon")

@@ -1,7 +1,7 @@
 """Look for people of whom nothing is left but their pseudonym: name every id that is found, and compare.
 
 What could be an id: each text that is the whole value of a field, and each e-mail address within any text; as it
-stands, and in the form by which addresses are compared.
+stands or packed, and in the form by which addresses are compared.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from compliance.datamap.pseudonym import Pseudonyms
+from compliance.erasure.packed import layers
 from compliance.erasure.sweep import collection_names, emails_in, normalise, sweep_collection
 from compliance.mongo import Db
 
@@ -54,7 +55,8 @@ def reveal(database: Db, needles: KeyedNeedles, *, check: Callable[[], None] = l
 def texts_in(raw: bytes) -> Iterator[str]:
     """Yield each text in *raw* that could be an id, once: whole values and addresses, as they stand and normalised."""
     seen: set[str] = set()
-    for text in _both_forms((*_whole_texts(raw), *emails_in(raw))):
+    addresses = (address for layer in layers(raw) for address in emails_in(layer))
+    for text in _both_forms((*_whole_texts(raw), *addresses)):
         if text not in seen:
             seen.add(text)
             yield text

@@ -21,7 +21,7 @@ from compliance.erasure.notices import open_notices
 from compliance.erasure.plan import Step, compile_steps
 from compliance.erasure.progress import Erasure
 from compliance.erasure.stage import Stage
-from compliance.erasure.sweep import normalise
+from compliance.erasure.sweep import collection_names, left_out, normalise
 from compliance.erasure.verify import look_again
 from compliance.errors import LegalHoldActive, NotDue, PlanOutdated, UnknownSubject
 from compliance.jobs.run import Outcome
@@ -249,12 +249,15 @@ def _complete(erasure: Erasure, steps: tuple[Step, ...]) -> None:
     kept = [_kept(step, count) for step in steps if step.kept and (count := _count_kept(erasure, step))]
     stage = Stage.COMPLETED_WITH_RETENTION if kept else Stage.COMPLETED
     surfaces, request = find_surfaces(erasure), erasure.requests.get(erasure.request_id)
-    verified = erasure.entry("erasure.verified", {"residual": {}})
+    names, why = collection_names(erasure.databases.app), left_out(erasure.databases.app)
+    details_seen: dict[str, Detail] = {"residual": {}, "collections": len(names), "left_out": sorted(why)}
+    verified = erasure.entry("erasure.verified", details_seen)
     more = {name: request[name] for name in ("earlier",) if name in request}
 
     def effect(session: Session) -> Outcome:
         now = max(erasure.run.clock.now(), verified.created_at + TICK)  # readers sort by time
         changes = {"affected": erasure.affected, "kept": kept, "completed_at": now, "residual": {}}
+        changes["left_out"] = [{"collection": name, "why": reason} for name, reason in why.items()]
         changes["notices"] = open_notices(erasure.data_map.recipients)
         statement, digest = state_outcome(erasure, {**request, **changes, "state": stage.value}, surfaces)
         erasure.on_complete(session)

@@ -11,7 +11,8 @@ Document shape (``erasure_requests``)::
      grace_until: date (only where there is a time of grace), replan: true (only while a person asks for a new plan),
      extension: {reason: str, at: date} (only where the answer may come later),
      earlier: request_id (only where another request had erased the person before),
-     residual: {collection: int} (what the second look found)}
+     residual: {collection: int} (what the second look found),
+     left_out: [{collection, why}] (what it did not read; when completed)}
 
 ``version`` grows with every move, and each move compares it: of two at once, one is made.
 """

@@ -2,43 +2,47 @@
 
 One pass serves any number of people: every token of the bytes that could be an identifier is looked up in a set.
 Covered forms: ObjectId and its 24 hexadecimal digits, UUID as binary and as text, e-mail addresses whatever their case
-and Unicode form, other text identifiers as they stand. Encoded forms (base64, compression) are not looked into.
+and Unicode form, other text identifiers as they stand; the same within base64, hexadecimal digits and percent-encoding,
+where they are at least 12 bytes long there with what stands around them. What is compressed or encrypted is not looked
+into, nor are shorter text identifiers than 16 characters found as a part of a text.
 """
 
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Protocol
 from uuid import UUID
 
 import bson
 from bson import Binary, ObjectId
+from bson.binary import UUID_SUBTYPE
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from compliance.datamap.subject import Identity
+from compliance.erasure.packed import hex_runs, layers, uuid_texts
 from compliance.mongo import Db, Document, driver_errors
 
 BATCH_DOCS = 1000
 BORDER_BYTES = 1024  # longer than any identifier in any form that is looked for
 CHUNKS = ".chunks"
 READ_AHEAD_BYTES = 64 * 1024  # of less it is not worth a thread
-UNREADABLE = ("view",)
+BUCKETS, TIME_SERIES = "system.buckets.", "timeseries"
+OF_THE_SERVER = {
+    "system.views": "holds the definitions of views, which were read",
+    "system.profile": "of the profiler; see the surfaces of the certificate",
+}
 
 _OBJECT_ID = re.compile(rb"(?s)\x07(?=[^\x00]{0,256}\x00(.{12}))")
 _UUID = re.compile(rb"(?s)\x05(?=[^\x00]{0,256}\x00\x10\x00\x00\x00[\x03\x04](.{16}))")
-_HEX_DIGITS = 24
-_MARKS = bytes(
-    ord("h") if chr(byte) in "0123456789abcdefABCDEF" else ord("-") if byte == ord("-") else 0 for byte in range(256)
-)
-_HEX_MARKS = b"h" * _HEX_DIGITS
-_UUID_MARKS = b"-".join(b"h" * digits for digits in (8, 4, 4, 4, 12))
-_RUN = re.compile(b"h+")
+_HEX_DIGITS, _UUID_DIGITS = 24, 32
+FEW = 8  # tokens that are looked for one after the other: faster than to name every token there is
 _LOCAL_REVERSED = re.compile(rb"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-]{1,256}")
+_AT = re.compile(rb"@")
 _DOMAIN = re.compile(rb"[A-Za-z0-9.\x80-\xff-]{1,256}")
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _SEPARATOR = re.compile(r"[!#$&'*/=?^`{|}~]")
@@ -48,7 +52,7 @@ _BEHIND = re.compile(rb"(?![A-Za-z0-9])")
 _NO_PART_OF_A_WORD = "PSZC"  # Unicode categories: punctuation, symbols, separators, control
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LONG_ENOUGH, _LONGEST = 16, 128
-_OBJECT_ID_BYTES, _UUID_BYTES = 12, 16
+_OBJECT_ID_BYTES = 12
 
 
 class Finder(Protocol):
@@ -64,40 +68,65 @@ class Needles:
     """What to look for; compiled once from any number of identities.
 
     Attributes:
-        domains: Of the addresses.
+        tokens: Ids as bytes.
+        digits: Ids as texts of a fixed form, in lower case.
+        domains: Of the e-mail addresses.
+        at: Where one of these addresses may stand.
+        texts: Other ids.
     """
 
     tokens: frozenset[bytes]
+    digits: frozenset[bytes]
     emails: frozenset[str] = field(repr=False)
-    domains: frozenset[str] = field(repr=False)
+    domains: frozenset[str] = field(default=frozenset(), repr=False)
+    at: re.Pattern[bytes] = field(default=_AT, repr=False)
     texts: tuple[bytes, ...] = field(default=(), repr=False)
 
     def found_in(self, raw: bytes) -> bool:
-        """Whether any identifier stands in *raw*, the bytes of one or many BSON documents."""
+        """Whether any identifier stands in *raw*, the bytes of one or many BSON documents, as it is or packed."""
+        return any(map(self._stands_in, layers(raw)))
+
+    def _stands_in(self, raw: bytes) -> bool:
         return (
             any(_stands_in(raw, text) for text in self.texts)
-            or not all(map(self.tokens.isdisjoint, _token_groups(raw)))
-            or any(normalise(found) in self.emails for found in emails_in(raw, self.domains))
+            or _any_of(self.tokens, raw, _tokens)
+            or (bool(self.digits) and _any_of(self.digits, raw.lower(), _digits))
+            or self._has_address(raw)
+        )
+
+    def _has_address(self, raw: bytes) -> bool:
+        return bool(self.emails) and any(
+            normalise(found) in self.emails for found in emails_in(raw, self.at, self.domains)
         )
 
 
 def compile_needles(identities: Iterable[Identity]) -> Needles:
     """Return the needles of *identities*."""
     tokens: set[bytes] = set()
+    digits: set[bytes] = set()
     emails: set[str] = set()
     texts: set[bytes] = set()
     for value in (value for identity in identities for value in identity.values.values()):
         if isinstance(value, ObjectId):
-            tokens |= {value.binary, str(value).encode()}
+            tokens.add(value.binary)
+            digits.add(str(value).encode())
         elif isinstance(value, bytes | UUID):
             uuid = value if isinstance(value, UUID) else UUID(bytes=bytes(value))
-            tokens |= {uuid.bytes, str(uuid).encode(), uuid.hex.encode()}
+            tokens.add(uuid.bytes)
+            digits |= {str(uuid).encode(), uuid.hex.encode()}
         elif _ADDRESS.fullmatch(str(value)):
             emails.add(normalise(str(value)))
         else:
             texts.add(_text_needle(str(value).encode()))
     domains = frozenset(address.rpartition("@")[2] for address in emails)
-    return Needles(frozenset(tokens), frozenset(emails), domains, tuple(sorted(texts)))
+    return Needles(
+        tokens=frozenset(tokens),
+        digits=frozenset(digits),
+        emails=frozenset(emails),
+        domains=domains,
+        at=_beginning(domains),
+        texts=tuple(sorted(texts)),
+    )
 
 
 def _text_needle(text: bytes) -> bytes:
@@ -121,40 +150,31 @@ def normalise(address: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", address).casefold()).strip(" .-")
 
 
-def _token_groups(raw: bytes) -> Iterator[Iterable[bytes]]:
-    yield _OBJECT_ID.findall(raw)
-    yield _UUID.findall(raw)
-    marks = raw.translate(_MARKS)  # so that texts are looked for at the speed of memory: most bytes are no part of any
-    yield (raw[at : at + len(_UUID_MARKS)].lower() for at in _places(marks, _UUID_MARKS))
-    for start, end in _runs(marks):
-        run = raw[start:end].lower()  # longer than an id where a word before it ends in a hexadecimal digit, as "uid"
-        yield (run[first : first + _HEX_DIGITS] for first in range(len(run) - _HEX_DIGITS + 1))
+def _any_of(wanted: frozenset[bytes], raw: bytes, named: Callable[[bytes], Iterator[bytes]]) -> bool:
+    if len(wanted) <= FEW:
+        return any(token in raw for token in wanted)
+    return not wanted.isdisjoint(named(raw))
 
 
-def _places(marks: bytes, wanted: bytes) -> Iterator[int]:
-    at = marks.find(wanted)
-    while at >= 0:
-        yield at
-        at = marks.find(wanted, at + 1)
+def _tokens(raw: bytes) -> Iterator[bytes]:
+    for pattern in (_OBJECT_ID, _UUID):
+        yield from (match[1] for match in pattern.finditer(raw))
 
 
-def _runs(marks: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where hexadecimal digits begin and end that are enough for an ObjectId."""
-    start = marks.find(_HEX_MARKS)
-    while start >= 0:
-        found = _RUN.match(marks, start)
-        end = found.end() if found else start + _HEX_DIGITS
-        yield start, end
-        start = marks.find(_HEX_MARKS, end)
+def _digits(raw: bytes) -> Iterator[bytes]:
+    yield from (text.lower() for text in uuid_texts(raw))
+    for found in hex_runs(raw):
+        run = found.lower()  # longer than an id where a word before it ends in a hexadecimal digit, as "uid" does
+        for size in (_HEX_DIGITS, _UUID_DIGITS):
+            yield from (run[start : start + size] for start in range(len(run) - size + 1))
 
 
 def ids_in(raw: bytes) -> Iterator[ObjectId | Binary]:
     """Yield whatever in *raw* could be an ObjectId or a UUID, as requests hold it."""
-    for token in chain.from_iterable(_token_groups(raw)):
-        if len(token) in (_OBJECT_ID_BYTES, _HEX_DIGITS):
-            yield ObjectId(token if len(token) == _OBJECT_ID_BYTES else token.decode())
-        else:
-            yield Binary.from_uuid(UUID(bytes=token) if len(token) == _UUID_BYTES else UUID(token.decode()))
+    for token in _tokens(raw):
+        yield ObjectId(token) if len(token) == _OBJECT_ID_BYTES else Binary(token, UUID_SUBTYPE)
+    for text in _digits(raw):
+        yield ObjectId(text.decode()) if len(text) == _HEX_DIGITS else Binary.from_uuid(UUID(text.decode()))
 
 
 def long_ids_in(raw: bytes) -> Iterator[str]:
@@ -168,29 +188,35 @@ def long_ids_in(raw: bytes) -> Iterator[str]:
             yield from (run[start:end].decode() for end in ends[first:behind])
 
 
-def emails_in(raw: bytes, domains: frozenset[str] | None = None) -> Iterator[str]:
+def emails_in(raw: bytes, at: re.Pattern[bytes] = _AT, domains: frozenset[str] | None = None) -> Iterator[str]:
     """Yield what could be an address, and in ``to=ann@x.org`` also what stands behind the separator.
 
-    Goes from one ``@`` to the next, so that text without any costs one look. With *domains*, addresses of others may be
-    left out.
+    Goes from one ``@`` to the next, so that text without any costs one look. With *domains*, normalised, only addresses
+    that could be in one of them; *at* may then leave out what none of them begins like.
     """
-    if domains is not None and not domains:
-        return
-    if b"%40" in raw:  # as in the query of a URL
-        raw = raw.replace(b"%40", b"@")
-    at = raw.find(b"@")
-    while at >= 0:
-        domain = _DOMAIN.match(raw, at + 1)
-        is_other = domain is None or (domains is not None and _is_of_none(domain[0], domains))
-        local = None if is_other else _LOCAL_REVERSED.match(raw[max(0, at - 256) : at][::-1])
-        if local and domain:
-            yield from _readings(local[0][::-1].decode(errors="replace"), domain[0].decode(errors="replace"))
-        at = raw.find(b"@", at + 1)
+    for found in at.finditer(raw):
+        start = found.start()
+        domain = _DOMAIN.match(raw, start + 1)
+        if domain and (domains is None or _could_be(domain[0], domains)):
+            local = _LOCAL_REVERSED.match(raw[max(0, start - 256) : start][::-1])
+            if local:
+                yield from _readings(local[0][::-1].decode(errors="replace"), domain[0].decode(errors="replace"))
 
 
-def _is_of_none(domain: bytes, domains: frozenset[str]) -> bool:
-    """Whether *domain*, as it stands within a text, is certainly none of *domains*."""
-    return domain.isascii() and domain.decode().lower().strip(" .-") not in domains
+def _could_be(domain: bytes, domains: frozenset[str]) -> bool:
+    """Whether *domain*, or what stands before its first letter that is not ASCII, is one of *domains*."""
+    text = domain.decode(errors="replace")
+    if text.isascii():
+        return text.rstrip(" .-").lower() in domains
+    return not domains.isdisjoint((_NOT_ASCII.split(text)[0], normalise(_spaced(text).partition(" ")[0])))
+
+
+def _beginning(domains: Iterable[str]) -> re.Pattern[bytes]:
+    """Return what an address in one of *domains* has around its ``@``: a first letter of theirs, or none of ASCII."""
+    letters = {unicodedata.normalize("NFKD", domain)[:1] for domain in domains}
+    ascii_ones = "".join(sorted(letter + letter.upper() for letter in letters if letter.isascii()))
+    either = [rb"[\xc2-\xf4][\x80-\xbf]", *([f"[{re.escape(ascii_ones)}]".encode()] if ascii_ones else [])]
+    return re.compile(b"@(?=" + b"|".join(either) + b")")
 
 
 def _readings(local: str, domain: str) -> Iterator[str]:
@@ -258,16 +284,24 @@ def sweep(
 ) -> dict[str, int]:
     """Return how many documents of each collection of *database* hold a needle; collections without any are absent.
 
-    Views are not read: the collections below them are. *spares* tells of a document of a collection whether it is as it
-    should be all the same. *check* is called now and then, and may end it by an error.
+    Views are not read: the collections below them are. How a collection is defined counts as one document of it: the
+    pipeline of a view and a validator may name somebody, too. *spares* tells of a document of a collection whether it
+    is as it should be all the same. *check* is called now and then, and may end it by an error.
     """
     skipped = set(skip)
-    counts = {
-        name: sum(1 for found in _sweep_named(database, name, needles, check) if not spares(name, found))
-        for name in collection_names(database)
-        if name not in skipped
-    }
-    return {name: count for name, count in counts.items() if count}
+    counts = Counter(_defined_by(database, needles))
+    for name in collection_names(database):
+        if name not in skipped:
+            found = _sweep_named(database, name, needles, check)
+            counts[name] += sum(1 for document in found if not spares(name, document))
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def _defined_by(database: Db, needles: Finder) -> list[str]:
+    """Return the collections and views in whose name or options a needle stands."""
+    with driver_errors():
+        listed = list(database.list_collections())
+    return [info["name"] for info in listed if needles.found_in(bson.encode({info["name"]: info["options"]}))]
 
 
 def _sweep_named(database: Db, name: str, needles: Finder, check: Callable[[], None]) -> Iterator[Any]:
@@ -302,12 +336,29 @@ def _in_one_part(end: bytes, data: bytes, needles: Finder) -> bool:
 
 def collection_names(database: Db) -> list[str]:
     """Return the collections of *database* that are read, in order."""
+    return sorted(name for name, why in _listed(database) if why is None)
+
+
+def left_out(database: Db) -> dict[str, str]:
+    """Return what a sweep of *database* does not read, and why."""
+    return {name: why for name, why in sorted(_listed(database)) if why is not None}
+
+
+def _listed(database: Db) -> list[tuple[str, str | None]]:
     with driver_errors():
-        return sorted(
-            info["name"]
-            for info in database.list_collections()
-            if info["type"] not in UNREADABLE and not info["name"].startswith("system.")
-        )
+        listed = list(database.list_collections())
+    series = {f"{BUCKETS}{info['name']}" for info in listed if info["type"] == TIME_SERIES}
+    return [(info["name"], _why_not(info, series)) for info in listed]
+
+
+def _why_not(info: Mapping[str, Any], series: set[str]) -> str | None:
+    """Return why a collection is not read; None where it is."""
+    name = info["name"]
+    if info["type"] == "view":
+        return "a view stores nothing; its definition was read"
+    if name in series:
+        return "read as the time series whose measurements it stores"
+    return OF_THE_SERVER.get(name, "the server's own" if name.startswith("system.") else None)
 
 
 def _split(batch: bytes) -> Iterator[Any]:

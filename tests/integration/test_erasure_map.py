@@ -12,6 +12,10 @@ import pytest
 from bson import Binary, ObjectId
 from mapped import ANN, ANN_MAIL, BOB, LAW, World, rule
 
+from compliance.erasure.frozen import require_rest, require_same
+from compliance.erasure.sweep import collection_names
+from compliance.errors import StoreUnavailable
+from compliance.roles import PRE_IMAGES
 from worker.embedded import Stack
 
 NOBODY = ObjectId("0" * 24)
@@ -315,3 +319,74 @@ def test_a_child_that_comes_while_parents_go_is_gone_too(world: World) -> None:
     assert seen
     assert job.state == "done", job.error
     assert left(world, "c1") == []
+
+
+def test_a_packed_identifier_that_no_rule_names_is_a_residue(world: World) -> None:
+    app = world.begin({"c0": [rule()]})
+    app["c5"].insert_one({"_id": 1, "token": base64.b64encode(f"user={ANN}".encode()).decode()})
+    job = world.erase()
+
+    assert "1 in c5" in (job.error or {})["message"]
+
+
+def test_the_definition_of_a_view_that_names_the_person_is_a_residue(world: World) -> None:
+    app = world.begin({"c0": [rule()]})
+    app.create_collection("hers", viewOn="c0", pipeline=[{"$match": {"user_id": ANN}}])
+    try:
+        job = world.erase()
+    finally:
+        app["hers"].drop()
+
+    assert "1 in hers" in (job.error or {})["message"]
+
+
+def test_what_the_second_look_leaves_out_is_named(world: World) -> None:
+    app = world.begin({"c0": {"kind": "timeseries", "rules": [rule("meta.user_id")]}})
+    app.create_collection("c0", timeseries={"timeField": "at", "metaField": "meta"})
+    app.create_collection("a_view", viewOn="people", pipeline=[])
+    try:
+        job = world.erase()
+    finally:
+        app["a_view"].drop()
+    verified = next(
+        entry for entry in world.deployment.entries(request_id=job.request_id) if entry["action"] == "erasure.verified"
+    )
+
+    assert job.state == "done", job.error
+    assert verified["details"]["left_out"] == ["a_view", "system.buckets.c0", "system.views"]
+    assert verified["details"]["collections"] == len(collection_names(app))
+    assert [item["collection"] for item in world.request(job)["left_out"]] == verified["details"]["left_out"]
+
+
+def test_a_collection_that_gets_another_name_under_the_second_look_makes_it_count_for_nothing(world: World) -> None:
+    app = world.begin({"c0": [rule()]})
+    app["c0"].insert_one({"_id": 1})
+    databases = world.deployment.admin
+    before = require_rest(databases)
+    app["c0"].rename("c9")
+    app["c0"].insert_one({"_id": 1})
+
+    with pytest.raises(StoreUnavailable):
+        require_same(databases, before)
+    app["c0"].drop()
+    with pytest.raises(StoreUnavailable, match="another name"):
+        require_same(databases, before)
+    app["c9"].rename("c0")
+
+    require_same(databases, before)
+
+
+def test_a_document_that_went_to_somebody_else_meanwhile_stays_with_what_was_kept_of_it(world: World) -> None:
+    app = world.begin({"c0": [rule()]})
+    app["c0"].insert_many([{"_id": n, "user_id": ANN} for n in range(4)])
+    app[PRE_IMAGES].insert_many([{"collection": "c0", "document_id": n, "before": []} for n in range(4)])
+
+    def give_away(checkpoint: Any) -> None:
+        if checkpoint.get("step"):
+            app["c0"].update_one({"_id": 3}, {"$set": {"user_id": BOB}})
+
+    job = world.erase(on_progress=give_away)
+
+    assert job.state == "done", job.error
+    assert left(world) == [{"_id": 3, "user_id": BOB}]
+    assert [kept["document_id"] for kept in app[PRE_IMAGES].find()] == [3]

@@ -1,9 +1,11 @@
 """An identifier is found wherever it stands; those of others are not."""
 
+import base64
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
+from urllib.parse import quote
+from uuid import UUID, uuid4
 
 import bson
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.datamap.subject import Identity
+from compliance.erasure.packed import layers
 from compliance.erasure.sweep import (
     READ_AHEAD_BYTES,
     _read_ahead,
@@ -268,3 +271,80 @@ def test_an_address_that_stands_right_beside_other_letters_is_found(text: str) -
     needles = compile_needles([Identity({"email": "Li.Wei@example.org"})])
 
     assert needles.found_in(bson.encode({"notes": [{"text": text}]}))
+
+
+def in_base64(raw: bytes) -> bytes:
+    return base64.b64encode(raw)
+
+
+def in_lines(raw: bytes) -> bytes:
+    return base64.encodebytes(raw * 3)
+
+
+PACKED: list[Callable[[bytes], bytes]] = [
+    in_base64,
+    base64.urlsafe_b64encode,
+    in_lines,
+    lambda raw: raw.hex().encode(),
+    lambda raw: raw.hex().upper().encode(),
+    lambda raw: "".join(f"%{byte:02x}" for byte in raw).encode(),
+    lambda raw: quote(in_base64(raw)).encode(),
+]
+PERSON = {"id": ObjectId("65f0000000000000000000aa"), "email": "Ann.Example@x.org", "ref": "customer-00000001",
+          "uuid": UUID("0f8fad5b-d9cb-469f-a165-70867728950e")}  # fmt: skip
+
+
+@given(
+    key=st.sampled_from(sorted(PERSON)),
+    case=st.sampled_from([str, str.upper]),
+    before=st.binary(max_size=9).map(lambda raw: raw + b" "),
+    pack=st.sampled_from(PACKED),
+    around=st.sampled_from(["", "/", "v1.", "data:text/plain;base64,", "abc/"]),
+)
+def test_an_identifier_is_found_in_base64_at_each_offset_in_hex_and_in_percent_encoding(
+    key: str, case: Callable[[str], str], before: bytes, pack: Callable[[bytes], bytes], around: str
+) -> None:
+    text = (str if key == "ref" else case)(str(PERSON[key]))
+    needles = compile_needles([Identity({key: PERSON[key]})])
+    packed = around + pack(before + text.encode() + b", and more").decode()
+
+    assert needles.found_in(bson.encode({"_id": 1, "of": [{"text": packed}]}))
+
+
+@pytest.mark.parametrize("raw", [PERSON["id"].binary, b"x" + PERSON["id"].binary, PERSON["uuid"].bytes])
+@pytest.mark.parametrize("people", [1, 30])
+def test_the_bytes_of_an_id_are_found_in_base64_and_hex(raw: bytes, people: int) -> None:
+    others = [Identity({"id": ObjectId(), "uuid": uuid4()}) for _ in range(people - 1)]
+    needles = compile_needles([Identity(PERSON), *others])
+    found = [
+        needles.found_in(bson.encode({"token": pack(raw).decode()}))
+        for pack in (in_base64, lambda raw: raw.hex().encode())
+    ]
+
+    assert found == [people == 1, True]
+
+
+@given(
+    document=hidden(st.binary(max_size=60).map(lambda raw: base64.b64encode(raw).decode()) | st.binary(max_size=60)),
+    people=st.sampled_from([1, 30]),
+)
+def test_what_is_packed_is_not_taken_for_hers(document: dict[str, Any], people: int) -> None:
+    needles = compile_needles([Identity(PERSON), *(Identity({"id": ObjectId()}) for _ in range(people - 1))])
+
+    assert not needles.found_in(bson.encode(document))
+
+
+@given(st.binary(max_size=400))
+def test_layers_hold_what_was_there_and_what_was_packed(raw: bytes) -> None:
+    packed = base64.b64encode(b"needle in a haystack" + raw)
+    found = list(layers(raw + b" " + packed + b" " + (b"another needle!!" + raw).hex().encode()))
+
+    assert found[0].startswith(raw)
+    assert b"needle in a haystack" in found[-1]
+    assert b"another needle!!" in found[-1]
+
+
+def test_a_megabyte_in_base64_costs_no_more_than_a_few_looks() -> None:
+    raw = bson.encode({"blob": base64.b64encode(bytes(range(256)) * 4000).decode()})
+
+    assert not compile_needles([Identity({"email": "ann@x.org"})]).found_in(raw)
