@@ -4,7 +4,7 @@
 
     ComplianceError
      ├ TransientError        RETRY    StoreUnavailable, LockHeld, LeaseLost, AnchorUnavailable, GateClosed,
-     │                       RETRY    NotSealedYet, RecipientUnreachable, NotDue
+     │                       RETRY    NotSealedYet, RecipientUnreachable, NotDue, HoldsChanged
      ├ RejectedError         REJECT   InvalidPayload, UnknownName, UnknownSubject, LegalHoldActive, RequestConflict,
      │                       REJECT   UntrustedSender
      ├ IntegrityError        HALT     ErasureIncomplete, RevisionEdited, ResumeTokenLost, ManifestMismatch,
@@ -100,6 +100,10 @@ class NotDue(TransientError):
     def __init__(self, message: str, until: datetime) -> None:
         super().__init__(message)
         self.until = until
+
+
+class HoldsChanged(TransientError):
+    """A legal hold was placed or ended while an erasure ran; it is planned anew."""
 
 
 class AnchorUnavailable(TransientError):

@@ -53,6 +53,7 @@ OWN: dict[str, tuple[IndexModel, ...]] = {
         IndexModel([("subject_id", ASCENDING)], name="ix_request_subject"),
         IndexModel([("normalised_id", ASCENDING)], name="ix_request_normalised", sparse=True),
         IndexModel([("state", ASCENDING), ("due_at", ASCENDING)], name="ix_request_state_due"),
+        IndexModel([("held.hold", ASCENDING)], name="ix_request_held", sparse=True),
     ),
     "erasure_returns": (),
     "holds": (IndexModel([("subject_id", ASCENDING)], name="ix_hold_subject"),),

@@ -1,7 +1,7 @@
 """The sweep: rings again for every job that could run and nobody works on, and asks for what the schedules say.
 
 What a lost message, an emptied broker, a killed worker or a beat that was away leaves behind is found here. Beat sends
-nothing else.
+nothing else. Erasures that waited for a legal hold to end, or for another data map, go on from here, too.
 """
 
 from datetime import timedelta
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from worker.due import request_due, take_turn
+from worker.erasures import go_on_without_hold, try_with_other_map
 from worker.schedule import load_schedules
 from worker.services import Services
 from worker.telemetry import metrics
@@ -40,14 +41,15 @@ def sweep_in_turn(services: Services) -> int:
 def sweep(services: Services) -> int:
     """Publish what is due; return how many jobs.
 
-    The schedules come second: a fault of theirs must not keep back a job that is recorded.
+    The rest comes second: a fault of it must not keep back a job that is recorded.
     """
     due = services.ledger.take_due(limit=LIMIT, again_after=AGAIN_AFTER)
     for job in due:
         services.publish(job)
     metrics.SWEEPS.inc()
     metrics.SWEPT.inc(by=len(due))
-    requested = request_due(load_schedules(services.settings.schedules), services)
+    again = [*go_on_without_hold(services), *try_with_other_map(services)]
+    requested = again + request_due(load_schedules(services.settings.schedules), services)
     for job in requested:
         services.publish(job)
     if due or requested:

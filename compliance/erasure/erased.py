@@ -22,6 +22,7 @@ from compliance.mongo import Databases, Document, driver_errors
 
 LOOKED_UP = 2000  # ids in one query
 BEING_ERASED = (*BEGUN, *COMPLETE)
+_READ = ("subject_id", "normalised_id", "tenant", "state", "dry_run", "held", "completed_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +91,10 @@ class Erased:
 
     def _find(self, field: str, condition: Document) -> Iterator[Document]:
         """Yield the requests that count; the query names *field* alone, so that no other index is taken."""
-        wanted = {"subject_id": 1, "normalised_id": 1, "state": 1, "dry_run": 1, "completed_at": 1, "tenant": 1}
+        wanted = dict.fromkeys(_READ, 1)
         with driver_errors():
             found = self.databases.compliance[REQUESTS].find({field: condition}, wanted)
-            yield from (one for one in found if one["state"] in self.stages and not one.get("dry_run"))
+            yield from (one for one in found if one["state"] in self.stages and not _is_kept_back(one))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,11 @@ def _when(request: Document) -> tuple[bool, Any, str]:
     """What is not completed yet is the last."""
     completed_at = request.get("completed_at")
     return completed_at is None, completed_at, request["_id"]
+
+
+def _is_kept_back(request: Document) -> bool:
+    """Whether a request erased nobody: a plan, or one from which a legal hold kept data that must not be lost."""
+    return bool(request.get("dry_run") or request.get("held"))
 
 
 def _opaque_in(raw: bytes) -> Iterator[str]:

@@ -32,7 +32,8 @@ def carry_out(erasure: Erasure, step: Step, *, number: int, total: int) -> None:
 
     Raises:
         ErasureIncomplete: When its action does not change the documents that it finds.
-        LegalHoldActive: When a hold was placed meanwhile.
+        LegalHoldActive: When a hold on everything was placed meanwhile.
+        HoldsChanged: When one on a part was.
     """
     if isinstance(step.action, Keep):
         return
@@ -90,7 +91,7 @@ class _Work:
 
         def effect(session: Session) -> Outcome:
             nonlocal changed
-            Holds(erasure.databases).check(*erasure.names, now=now, session=session)
+            Holds(erasure.databases).check(*erasure.names, now=now, known=erasure.holds, session=session)
             changed = batch.apply(session)
             affected = Counter(erasure.affected.get(step.collection, {})) + changed
             after = {**erasure.affected, step.collection: dict(affected)}

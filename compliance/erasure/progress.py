@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from secrets import token_bytes
 from typing import Any
 
@@ -17,6 +18,8 @@ from compliance.erasure.sweep import Finder, compile_needles
 from compliance.jobs.run import Effect, Outcome, Run
 from compliance.mongo import Databases, Session
 
+TICK = timedelta(milliseconds=1)  # of the times that MongoDB stores
+
 
 @dataclass(slots=True, kw_only=True)
 class Erasure:
@@ -29,6 +32,7 @@ class Erasure:
             Where the subject id is a pseudonym, nothing is known then, unless the id still stands somewhere.
         is_present: Whether the root document was there when this attempt began.
         looks: What looks at each place beside the collections, by its name.
+        holds: The ids of the legal holds on parts of the data that the plan reckons with.
         affected: Documents changed so far, ``{collection: {verb: count}}``; kept in the checkpoint.
         intended: Documents of a time series that are about to go; kept in the checkpoint.
         mask_key: Of masks that hash; nobody has it once this attempt is over.
@@ -47,6 +51,7 @@ class Erasure:
     tenant: Any = None
     identity: Identity = field(init=False)
     is_present: bool = field(init=False)
+    holds: frozenset[str] = frozenset()
     affected: dict[str, dict[str, int]] = field(default_factory=dict)
     intended: dict[str, int] = field(default_factory=dict)
     mask_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)

@@ -10,9 +10,14 @@ Document shape (``erasure_requests``)::
      certificate: str (canonical JSON of what the certificate states; when completed),
      grace_until: date (only where there is a time of grace), replan: true (only while a person asks for a new plan),
      extension: {reason: str, at: date} (only where the answer may come later),
+     tenant: Any (only where several organisations share the database),
      earlier: request_id (only where another request had erased the person before),
+     holds: [id] (of the legal holds on parts that the plan reckons with),
+     held: [{hold: id, case: str, collection: str | null, field: str | null, until: date | null}] (because of which
+         something stays, or the request was rejected), left_out: [collection] (in which it stays),
+     rest: request_id (of the job that goes on where a hold ended), rest_of: request_id (the other way round),
      residual: {collection: int} (what the second look found),
-     left_out: [{collection, why}] (what it did not read; when completed)}
+     unread: [{collection, why}] (what the second look did not read; when completed)}
 
 ``version`` grows with every move, and each move compares it: of two at once, one is made.
 """
@@ -25,7 +30,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING
 
 from compliance.datamap.subject import SubjectId
-from compliance.erasure.stage import COMPLETE, NEXT, REQUESTS, Stage, due_date, may_become
+from compliance.erasure.stage import COMPLETE, NEXT, REQUESTS, WAITING_FOR_HOLDS, Stage, due_date, may_become
 from compliance.errors import IntegrityError, UnknownName
 from compliance.mongo import Databases, Document, Session, driver_errors
 
@@ -73,9 +78,14 @@ class Requests:
         """Return the pseudonyms by which to look for a person whose root key is personal."""
         return self._pseudonyms({"subject_id": subject_id}) or frozenset({str(subject_id)})
 
-    def pseudonyms_of_erased(self) -> frozenset[str]:
-        """Return the pseudonyms by which to look for people who were erased, where their root key is personal."""
-        return self._pseudonyms({"state": {"$in": [stage.value for stage in COMPLETE]}})
+    def erased(self, subject_id: SubjectId | None = None) -> list[Document]:
+        """Return the last completed request of each person, or of one: who it is, and what a legal hold left out."""
+        query: Document = {"state": {"$in": [stage.value for stage in COMPLETE]}}
+        query |= {} if subject_id is None else {"subject_id": subject_id}
+        wanted = {"subject_id": 1, "normalised_id": 1, "left_out": 1}
+        with driver_errors():
+            found = self.databases.compliance[REQUESTS].find(query, wanted, sort={"completed_at": ASCENDING})
+            return list({request["subject_id"]: request for request in found}.values())
 
     def receive(
         self,
@@ -86,21 +96,19 @@ class Requests:
         map_digest: str,
         now: datetime,
         session: Session,
-        normalised_id: str | None = None,
-        earlier: str | None = None,
+        also: Mapping[str, Any],
     ) -> None:
         """Insert the request; its deadline runs from *now*.
 
-        *normalised_id* is the pseudonym of the form by which addresses are compared, so that the person can be found
-        in any letter case when only pseudonyms are left. *earlier* is the request that erased the person before.
+        *also* are fields of the document: ``normalised_id``, the pseudonym of the form by which addresses are compared,
+        so that the person can be found in any letter case when only pseudonyms are left; ``tenant``, ``earlier``,
+        ``rest_of``.
         """
-        also = {} if normalised_id is None else {"normalised_id": normalised_id}
-        also |= {} if earlier is None else {"earlier": earlier}
         self.databases.compliance[REQUESTS].insert_one(
             {
                 "_id": request_id,
                 "subject_id": subject_id,
-                **also,
+                **{name: value for name, value in also.items() if value is not None},
                 "state": Stage.RECEIVED.value,
                 "version": 1,
                 "dry_run": dry_run,
@@ -145,6 +153,26 @@ class Requests:
         )
         if extended.matched_count != 1:
             raise IntegrityError(f"erasure request {found['_id']} moved meanwhile; look at it and try again")
+
+    def held_by(self, hold_id: str, *, limit: int, session: Session | None = None) -> list[Document]:
+        """Return requests that the hold keeps back, and that nobody asked for again."""
+        waiting = {"state": {"$in": [stage.value for stage in WAITING_FOR_HOLDS]}, "rest": {"$exists": False}}
+        query = {"held.hold": hold_id, "dry_run": False, **waiting}
+        with driver_errors(session):
+            return list(self.databases.compliance[REQUESTS].find(query, session=session, limit=limit))
+
+    def continue_by(self, request_id: str, job_id: str, *, session: Session) -> bool:
+        """Note the job that goes on with a request that was held back; False where there is one already."""
+        noted = self.databases.compliance[REQUESTS].update_one(
+            {"_id": request_id, "rest": {"$exists": False}}, {"$set": {"rest": job_id}}, session=session
+        )
+        return noted.matched_count == 1
+
+    def continued_by(self, job_id: str, *names: SubjectId, session: Session) -> str | None:
+        """Return the request of the person with these *names* that goes on by the job *job_id*."""
+        query = {"subject_id": {"$in": list(names)}, "rest": job_id}
+        found = self.databases.compliance[REQUESTS].find_one(query, {"_id": 1}, session=session)
+        return str(found["_id"]) if found else None
 
     def ask_replan(self, request_id: str, *, session: Session) -> None:
         """Note that a person wants a new plan before anything else is done."""

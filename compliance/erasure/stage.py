@@ -28,6 +28,7 @@ class Stage(StrEnum):
 
 
 COMPLETE = (Stage.COMPLETED, Stage.COMPLETED_WITH_RETENTION)
+WAITING_FOR_HOLDS = (Stage.COMPLETED_WITH_RETENTION, Stage.REJECTED)  # where a legal hold can have kept data back
 NEXT: Mapping[Stage, tuple[Stage, ...]] = {
     Stage.RECEIVED: (Stage.ACCEPTED, Stage.REJECTED, Stage.WITHDRAWN),
     Stage.ACCEPTED: (Stage.PLANNED, Stage.REJECTED, Stage.WITHDRAWN),

@@ -339,7 +339,7 @@ def collection_names(database: Db) -> list[str]:
     return sorted(name for name, why in _listed(database) if why is None)
 
 
-def left_out(database: Db) -> dict[str, str]:
+def unread(database: Db) -> dict[str, str]:
     """Return what a sweep of *database* does not read, and why."""
     return {name: why for name, why in sorted(_listed(database)) if why is not None}
 

@@ -49,7 +49,7 @@ def look_again(erasure: Erasure, *, skip: Sequence[str] = ()) -> None:
     places = ", ".join(f"{count} in {name}" for name, count in residual.items())
     raise ErasureIncomplete(
         f"identifiers of the person are still found in documents: {places}; declare them in the data map, "
-        f"then `compliance jobs retry {erasure.request_id}`"
+        f"and it is tried again by itself; without a change `compliance jobs retry {erasure.request_id}` looks again"
     )
 
 

@@ -76,6 +76,7 @@ class Desk:
             "ring_at": None,
             "rings": 0,
             "asked": None,
+            "error": None,
             "finished_at": None,
             "updated_at": "$$NOW",
         }

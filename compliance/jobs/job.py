@@ -28,6 +28,7 @@ class Prefix(StrEnum):
     WATCH = "watch-"
     CAMPAIGN = "campaign-"
     NOTICE = "notice-"
+    HELD = "held-"
     OUTBOX = "outbox-"
     RETURNED = "returned-"
     REFUSED = "refused-"

@@ -353,9 +353,9 @@ def test_what_the_second_look_leaves_out_is_named(world: World) -> None:
     )
 
     assert job.state == "done", job.error
-    assert verified["details"]["left_out"] == ["a_view", "system.buckets.c0", "system.views"]
+    assert verified["details"]["unread"] == ["a_view", "system.buckets.c0", "system.views"]
     assert verified["details"]["collections"] == len(collection_names(app))
-    assert [item["collection"] for item in world.request(job)["left_out"]] == verified["details"]["left_out"]
+    assert [item["collection"] for item in world.request(job)["unread"]] == verified["details"]["unread"]
 
 
 def test_a_collection_that_gets_another_name_under_the_second_look_makes_it_count_for_nothing(world: World) -> None:

@@ -1,13 +1,12 @@
 """``compliance erasure``: ask for erasures, follow them, and hold them back."""
 
 import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from compliance.datamap.subject import parse_subject_id, to_text
-from compliance.erasure.holds import Holds
 from compliance.erasure.request import Requests
 from compliance.erasure.stage import REQUESTS, Stage
 from compliance.errors import UnknownName
@@ -15,8 +14,9 @@ from compliance.jobs.job import HIGHEST_PRIORITY
 from compliance.mongo import driver_errors
 from worker.cli.asking import RequestIdOption, WaitOption, enqueue, finish, wait_for
 from worker.cli.erasure_certificate import certificate, verify_certificate_
-from worker.cli.erasure_moves import BY_HAND, extend, replan, withdraw
-from worker.cli.person import SubjectArgument, other_names
+from worker.cli.erasure_holds import hold, release
+from worker.cli.erasure_moves import extend, replan, withdraw
+from worker.cli.person import SubjectArgument
 from worker.cli.recipients import acknowledge, recipients
 from worker.cli.runtime import EnvOption, JsonOption, plain, runtime, show_fields, show_json, show_table
 
@@ -32,8 +32,10 @@ app.command("verify-certificate", epilog="Example: compliance erasure verify-cer
 app.command(epilog="Example: compliance erasure extend cli-7f3c --months 2 --reason complexity")(extend)
 app.command(epilog="Example: compliance erasure withdraw cli-7f3c")(withdraw)
 app.command(epilog="Example: compliance erasure replan cli-7f3c")(replan)
-
-CaseOption = Annotated[str, typer.Option("--case", help="The id of the case.")]
+app.command(epilog="Example: compliance erasure hold 65f2c0ffee0000000000abcd --case C-2026-17 --until 2027-06-30")(
+    hold
+)
+app.command(epilog="Example: compliance erasure release 65f2c0ffee0000000000abcd --case C-17")(release)
 
 
 @app.command(epilog="Example: compliance erasure request 65f2c0ffee0000000000abcd --dry-run --wait")
@@ -85,7 +87,7 @@ def show(
         return
     found["subject_id"] = to_text(found["subject_id"])
     shown = ("_id", "subject_id", "state", "received_at", "due_at", "completed_at", "residual", "reason")
-    more = ("grace_until", "extension", "earlier")
+    more = ("grace_until", "extension", "earlier", "rest", "rest_of")
     show_fields(
         {name.strip("_"): found.get(name) for name in shown} | {name: found[name] for name in more if name in found}
     )
@@ -94,12 +96,20 @@ def show(
     show_table(("collection", "action", "planned"), steps, empty="nothing planned")
     for kept in found["kept"]:
         sys.stdout.write(f"kept in {kept['collection']}: {plain(kept['fields'])} ({kept['ground']}: {kept['why']})\n")
+    for held in found.get("held", ()):
+        sys.stdout.write(f"held: {_held(held)}\n")
     for elsewhere in data_map.kept_elsewhere:
         sys.stdout.write(f"kept beside them: {plain(elsewhere.fields)} ({elsewhere.ground}: {elsewhere.why})\n")
     for recipient in data_map.recipients:
         sys.stdout.write(f"to be told: {recipient.id}, which holds {recipient.holds}\n")
     for notice in found.get("notices", ()):
         sys.stdout.write(f"recipient {notice['recipient']}: {notice['state']}\n")
+
+
+def _held(held: Mapping[str, Any]) -> str:
+    what = ".".join(name for name in (held["collection"], held["field"]) if name) or "everything"
+    until = f"until {held['until']:%Y-%m-%d}" if held["until"] else "until it is released"
+    return f"{what} by case {held['case']} {until}; the rest goes on by itself then"
 
 
 @app.command("list", epilog="Example: compliance erasure list --overdue")
@@ -121,41 +131,6 @@ def list_(
         return
     rows = ((item["_id"], to_text(item["subject_id"]), item["state"], item["due_at"]) for item in found)
     show_table(("request", "subject", "state", "due"), rows, empty="no erasure was requested")
-
-
-@app.command(epilog="Example: compliance erasure hold 65f2c0ffee0000000000abcd --case C-2026-17 --until 2027-06-30")
-def hold(
-    ctx: typer.Context,
-    subject_id: SubjectArgument,
-    case: CaseOption,
-    until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day; none: until released.")
-    ] = None,
-    env: EnvOption = None,
-) -> None:
-    """Place a legal hold on a person (GDPR Art. 17(3)(e)): erasures are refused while it lasts."""
-    with runtime(ctx).services(profile=env) as services:
-        person = parse_subject_id(subject_id, services.data_map)
-        end = until.replace(hour=23, minute=59, second=59, tzinfo=UTC) if until else None
-        now = services.clock.now()
-        log = services.log.caused_by(BY_HAND)
-        Holds(services.databases).place(
-            person, case, until=end, now=now, actor=runtime(ctx).actor(services.settings), log=log
-        )
-    sys.stdout.write(f"held: case {case}\n")
-
-
-@app.command(epilog="Example: compliance erasure release 65f2c0ffee0000000000abcd --case C-2026-17")
-def release(ctx: typer.Context, subject_id: SubjectArgument, case: CaseOption, env: EnvOption = None) -> None:
-    """Release a legal hold."""
-    with runtime(ctx).services(profile=env) as services:
-        person = parse_subject_id(subject_id, services.data_map)
-        log = services.log.caused_by(BY_HAND)
-        also, now = other_names(services, person), services.clock.now()
-        Holds(services.databases).release(
-            person, case, now=now, actor=runtime(ctx).actor(services.settings), log=log, also=also
-        )
-    sys.stdout.write(f"released: case {case}\n")
 
 
 app.command(epilog="Example: compliance erasure recipients cli-7f3c")(recipients)

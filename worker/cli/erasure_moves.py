@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from compliance.audit.entry import Cause
 from compliance.erasure.deadline import Reason
 from compliance.erasure.extension import extend as extend_request
 from compliance.erasure.progress import documents_changed
@@ -13,11 +12,12 @@ from compliance.erasure.request import Requests
 from compliance.erasure.stage import BEGUN, NEXT, Stage
 from compliance.errors import InvalidPayload, UnknownName
 from compliance.jobs.job import Ask, Job, State
+from compliance.period import ONE_MONTH
 from worker import desk
-from worker.cli.runtime import EnvOption, runtime
+from worker.cli.erasure_holds import BY_HAND
+from worker.cli.runtime import EnvOption, JsonOption, runtime, show_json
 from worker.services import Services
 
-BY_HAND = Cause(channel="cli")
 IdArgument = Annotated[str, typer.Argument(help="The id of the request.")]
 
 
@@ -27,6 +27,7 @@ def extend(
     reason: Annotated[Reason, typer.Option(help="Why, as GDPR Art. 12(3) knows it.")],
     months: Annotated[int, typer.Option(min=1, max=2, help="How many months beyond the first.")] = 2,
     env: EnvOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Extend the time for the answer, within the first month only; the person must be told, with the reasons."""
     with runtime(ctx).services(profile=env) as services:
@@ -40,16 +41,23 @@ def extend(
             log=services.log.caused_by(BY_HAND),
         )
         received = Requests(services.databases).get(request_id)["received_at"]
-    sys.stdout.write(f"due {due:%Y-%m-%d}: {request_id}; tell the person why within a month of {received:%Y-%m-%d}\n")
+    told_by = ONE_MONTH.after(received)
+    if json:
+        show_json({"request": request_id, "due_at": due, "reason": reason.value, "tell_by": told_by})
+        return
+    sys.stdout.write(f"due {due:%Y-%m-%d}: {request_id}; tell the person why before {told_by:%Y-%m-%d}\n")
 
 
-def withdraw(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) -> None:
+def withdraw(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None, json: JsonOption = False) -> None:
     """Take a request back. Before it is executed nothing was touched; later, what was erased stays erased."""
     with runtime(ctx).services(profile=env) as services:
         before, job = _open_request(services, request_id)
         at_once = desk.ask(job, Ask.CANCEL, services, actor=runtime(ctx).actor(services.settings))
         after = services.ledger.find(request_id)
     done = documents_changed((after or job).checkpoint)
+    if json:
+        show_json({"request": request_id, "state": "withdrawn" if at_once else "asked", "documents": done})
+        return
     if not at_once:
         said = f"asked; it ends at its next batch, done in part: {done} documents so far"
     elif before in BEGUN and done:
@@ -59,7 +67,7 @@ def withdraw(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) 
     sys.stdout.write(f"{said}: {request_id}\n")
 
 
-def replan(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) -> None:
+def replan(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None, json: JsonOption = False) -> None:
     """Plan a parked request anew with the data map of today, and go on."""
     with runtime(ctx).services(profile=env) as services:
         _, job = _open_request(services, request_id)
@@ -69,6 +77,9 @@ def replan(ctx: typer.Context, request_id: IdArgument, env: EnvOption = None) ->
             lambda session: Requests(services.databases).ask_replan(request_id, session=session)
         )
         desk.retry(job, services, actor=runtime(ctx).actor(services.settings))
+    if json:
+        show_json({"request": request_id, "state": "queued"})
+        return
     sys.stdout.write(f"planned anew by the next worker: {request_id}\n")
 
 

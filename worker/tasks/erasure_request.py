@@ -18,6 +18,7 @@ from compliance.jobs.run import Run
 from compliance.mongo import Session
 from compliance.period import parse_grace
 from compliance.transfer.exported import packages_in
+from worker.erasures import note_failure
 from worker.job import ACTOR, Payload, job, subject_lock
 from worker.services import Services
 from worker.tasks.recipient_tell import Announcement
@@ -55,6 +56,7 @@ def _withdraw(cancelled: Job, services: Services, session: Session) -> None:
 
 
 def _fail(parked: Job, services: Services, session: Session) -> None:
+    note_failure(parked, services, session)
     _leave(parked, Stage.FAILED, "failure", services, session)
 
 
