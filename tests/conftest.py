@@ -58,8 +58,8 @@ def migrated_databases(stack: Stack, request: pytest.FixtureRequest) -> Iterator
 
 
 def is_reusable(request: pytest.FixtureRequest) -> bool:
-    """Elsewhere processes are killed."""
-    return request.path.parent.name == "integration"
+    """Elsewhere processes are killed, which may hold on to what they wrote."""
+    return request.path.parent.name in ("integration", "acceptance")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import Celery
 from deployment import Deployment
+from preloaded import run_command
 from waiting import wait_until
 
 from worker.demo.seed import Seeded, insert, seed_documents
@@ -71,6 +72,8 @@ class System:
         return done.stdout
 
     def command(self, program: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        if program == "compliance":
+            return run_command(arguments, self.environ | environ, self.home)
         return subprocess.run(
             [BIN / program, *arguments],
             env=self.environ | environ,
