@@ -224,6 +224,7 @@ def _pass(ctx: "Hands", step: Step, shape: Shape, op: str, where: Document, upda
         change=change,
         sketch=sketch,
         error_budget=shape.error_budget,
+        is_followed=True,
     )
     go_through(ctx, step, work)
 

@@ -18,8 +18,8 @@ from compliance.mongo import Document, Session
 from migrations.ops import aside
 from migrations.ops.estimate import estimate_walk
 from migrations.ops.faults import BatchTooBig, DocumentRefused, refusals
-from migrations.ops.keyset import between, next_place
-from migrations.progress import Progress
+from migrations.ops.keyset import UNTIL, between, end_of, next_place
+from migrations.progress import Pacer, Progress
 from migrations.step import Step
 from migrations.throttle.canary import IDLE_WRITES, watched
 from migrations.throttle.decide import Pace
@@ -78,6 +78,8 @@ class Work:
         change: Changes the documents of a filter in a transaction; may run several times.
         error_budget: How many documents of the step may be set aside in all.
         sketch: Records what it would send, in a dry run; None where nobody can know.
+        is_followed: Whether something else sees to what is inserted meanwhile: then the walk ends at the greatest
+            ``_id`` there was when it began, however fast writers are.
     """
 
     op: str
@@ -86,6 +88,7 @@ class Work:
     change: Change
     error_budget: int
     sketch: Preview | None = None
+    is_followed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +113,7 @@ class Walk:
     pause: timedelta = field(default=FIRST_PAUSE, init=False)
     silent_since: datetime | None = field(default=None, init=False)
     told_at: datetime | None = field(default=None, init=False)
+    pacer: Pacer = field(init=False)
 
     def __post_init__(self) -> None:
         left = {name: value for name, value in self.step.place.items() if name not in PASSING}
@@ -131,10 +135,13 @@ class Walk:
         if self.ctx.is_dry_run:
             self._sketch()
             return
+        if self.work.is_followed and UNTIL not in self.place:
+            self.place |= end_of(self.collection)
         with self._canary():
             self._go()
 
     def _go(self) -> None:
+        self.pacer = Pacer(self.ctx.now())
         while True:
             try:
                 self._hold(self.took)
@@ -166,7 +173,7 @@ class Walk:
     def begin_again(self, where: Document) -> None:
         """Let the next ``go`` begin at the first document, for those that match *where*."""
         self.work = replace(self.work, where=where)
-        self.place = {name: value for name, value in self.place.items() if name != "last"}
+        self.place = {name: value for name, value in self.place.items() if name not in ("last", UNTIL)}
         self.place["again"] = self.place.get("again", 0) + 1
 
     def _take(self, end: Mapping[str, Any]) -> None:
@@ -184,6 +191,7 @@ class Walk:
             self.pause, self.silent_since = FIRST_PAUSE, None
             self.took = self.ctx.now() - began
             self.place["seconds"] = round(self.place.get("seconds", 0.0) + self.took.total_seconds(), 3)
+            self.place |= self.pacer.note(self.place, now=self.ctx.now())
             self._tell()
 
     def _sketch(self) -> None:
@@ -273,7 +281,10 @@ class Walk:
         if self.ctx.throttle is not None:
             self._note_unread(self.ctx.throttle)
         self.ctx.report(f"waiting: {'; '.join(reasons)}")
-        self.ctx.leave(self.step, {**self.place, "waiting": list(reasons)})
+        waiting = {**self.place, "waiting": list(reasons)}
+        self.ctx.leave(self.step, waiting)
+        if self.ctx.follow is not None:
+            self.ctx.tell(Progress.of_place(waiting, what=self.step.what))
 
     def _tell(self) -> None:
         """Report how far it is, at most once a second."""

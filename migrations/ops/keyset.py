@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bson import ObjectId
+from bson import MinKey, ObjectId
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
 
 from compliance.mongo import Document, Session, driver_errors
 
 BY_ID = [("_id", ASCENDING)]
+UNTIL = "until"  # of a place: the id behind which a walk does not go
 WHOLE_TYPES = (ObjectId, str, int, datetime)  # of which a range holds nothing else, and every value has its place
 
 
@@ -39,15 +41,33 @@ def _are_of_one_type(first: Any, last: Any) -> bool:
 def next_place(collection: Collection[Document], place: Mapping[str, Any], *, limit: int) -> dict[str, Any]:
     """Return the place *limit* documents behind *place*, or the last there is; empty at the end.
 
-    The index alone is read, and one id is sent, however many documents there are between the two places.
+    The index alone is read, and one id is sent, however many documents there are between the two places. A *place* that
+    says ``until`` ends there.
     """
-    rest = behind(place["last"]) if "last" in place else {}
+    rest = _rest(place)
     with driver_errors():
         ids = collection.find(rest, {"_id": 1}, hint=BY_ID)
         found = next(ids.sort(BY_ID).skip(limit - 1).limit(1), None)
         if found is None:
             found = next(collection.find(rest, {"_id": 1}, hint=BY_ID).sort("_id", DESCENDING).limit(1), None)
     return {} if found is None else {"last": found["_id"]}
+
+
+def _rest(place: Mapping[str, Any]) -> Document:
+    if UNTIL in place:
+        return between(place, {"last": place[UNTIL]})
+    return behind(place["last"]) if "last" in place else {}
+
+
+def end_of(collection: Collection[Document]) -> dict[str, Any]:
+    """Return ``{"until": id}`` with the greatest id that there is: what is inserted behind it is not walked.
+
+    Read is what the primary has, replicated or not: who follows the changes since a moment before misses nothing.
+    """
+    here = collection.with_options(read_concern=ReadConcern("local"))
+    with driver_errors():
+        found = next(here.find({}, {"_id": 1}, hint=BY_ID).sort("_id", DESCENDING).limit(1), None)
+    return {UNTIL: MinKey() if found is None else found["_id"]}
 
 
 def page(

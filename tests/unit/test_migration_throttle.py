@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.errors import InvalidPayload
-from migrations.progress import Progress
+from migrations.progress import Pacer, Progress
 from migrations.throttle.canary import slow
 from migrations.throttle.control import Control
 from migrations.throttle.decide import Go, Pace, Pause, decide
@@ -154,10 +154,44 @@ def test_the_slow_writes_decide_and_not_one_that_was_slower_than_all() -> None:
 
 def test_progress_says_rate_and_time_left_once_there_is_one() -> None:
     began = Progress.of_place({"of": 1000}, what="walk things")
-    half = Progress.of_place({"of": 1000, "documents": 400, "seconds": 2.0, "waiting": ["why"]}, what="walk things")
+    half = Progress.of_place({"of": 1000, "documents": 400, "seconds": 2.0}, what="walk things")
     beyond = Progress.of_place({"of": 10, "documents": 40, "seconds": 2.0}, what="walk things")
 
     assert (began.line, began.rate, began.seconds_left) == ("walk things: 0 of 1000 documents", None, None)
-    assert (half.rate, half.seconds_left, half.waiting) == (200.0, 3.0, ("why",))
+    assert (half.rate, half.seconds_left) == (200.0, 3.0)
     assert half.line == "walk things: 400 of 1000 documents, 200 a second, 3 s left"
-    assert beyond.seconds_left == 0
+    assert (beyond.seconds_left, beyond.line) == (None, "walk things: 40 of about 10 documents, 20 a second")
+
+
+def test_progress_that_waits_says_why_and_no_time() -> None:
+    held = {"of": 1000, "documents": 400, "seconds": 2.0, "per_second": 100.0, "waiting": ["replica lag", "by hand"]}
+
+    progress = Progress.of_place(held, what="walk things")
+
+    assert progress.line == "walk things: 400 of 1000 documents, waiting: replica lag; by hand"
+    assert (progress.rate, progress.seconds_left) == (100.0, 6.0)
+
+
+def test_progress_tells_what_is_done_at_the_moment() -> None:
+    place = {"of": 10, "documents": 10, "per_second": 5.0, "phase": "follow"}
+    place["doing"] = {"phase": "compare", "documents": 4, "per_second": None}
+
+    progress = Progress.of_place(place, what="rebuild things")
+
+    assert (progress.phase, progress.documents, progress.seconds_left) == ("compare", 4, None)
+    assert progress.line == "rebuild things, compare: 4 of 10 documents"
+
+
+def test_the_rate_is_the_present_one_with_what_is_waited() -> None:
+    began = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    pacer, place = Pacer(began), {"documents": 0}
+    rates = []
+
+    for second, documents in ((1, 1000), (2, 2000), (62, 2060), (122, 2120)):
+        place["documents"] = documents
+        place |= pacer.note(place, now=began + timedelta(seconds=second))
+        rates.append(place.get("per_second"))
+
+    assert rates[:2] == [None, 1000]  # of the first batch nobody knows what it began with
+    assert 40 < rates[2] < 60
+    assert 1 < rates[3] < 4

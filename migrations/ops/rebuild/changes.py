@@ -130,8 +130,9 @@ def _stream_errors(collection: str) -> Iterator[None]:
             if error.code not in HISTORY_LOST:
                 raise
             raise HistoryLost(
-                f"the oplog does not reach back to where the copy of {collection} stood; make it larger, then begin "
-                "anew: ctx.drop_rebuilt, or the way back of the script, drops the copy"
+                f"the oplog does not reach back to where the copy of {collection} stood; make it larger "
+                "(replSetResizeOplog), or let less be written meanwhile, then `compliance migrate up` makes the copy "
+                "anew; ctx.drop_rebuilt, or the way back of the script, drops it"
             ) from None
 
 

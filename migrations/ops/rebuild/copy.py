@@ -1,6 +1,6 @@
 """Fill the copy of a collection, keep it in step with what changes, and compare the two."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from compliance.errors import StepFailed
 from compliance.mongo import CODEC, Db, Document, Session, driver_errors
 from compliance.roles import shadow_of
 from migrations.command import Command, insert_each
-from migrations.ops.keyset import BY_ID, between, next_place
+from migrations.ops.keyset import BY_ID, between, end_of, next_place
 from migrations.ops.pre_images import EXACT
 from migrations.ops.reason import reason_of
 
@@ -103,22 +103,38 @@ class Copier:
             ) from None
 
 
-def compare(ctx: "Hands", copier: Copier, copy_again: Callable[[Sequence[Any]], None]) -> int:
-    """Compare all documents with their copies; *copy_again* gets the ids of those that differ. Return how many did."""
-    total = 0
+def compare(
+    ctx: "Hands", copier: Copier, copy_again: Callable[[Sequence[Any]], None], tell: Callable[[int], None]
+) -> int:
+    """Compare the documents that there are by now with their copies; return how many differed.
+
+    What is inserted meanwhile is followed, so nobody runs after writers here.
+
+    Args:
+        ctx: Under the lease.
+        copier: Of the collection.
+        copy_again: Gets the ids of those that differ.
+        tell: Gets about how many were compared so far.
+    """
+    total = looked = 0
     place: dict[str, Any] = {}
-    while end := _further(copier, place, ctx.batch_docs):
+    ends = [(collection, end_of(collection)) for collection in (copier.source, copier.shadow)]
+    while end := _further(ends, place, ctx.batch_docs):
         where = between(place, end)
         ctx.check()
         differing = _in_snapshot(ctx, copier, where)
         if differing:
             copy_again(differing)
-        total, place = total + len(differing), end
+        total, looked, place = total + len(differing), looked + ctx.batch_docs, end
+        tell(looked)
     return total
 
 
-def _further(copier: Copier, place: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    return next_place(copier.source, place, limit=limit) or next_place(copier.shadow, place, limit=limit)
+def _further(
+    ends: Iterable[tuple[Collection[Document], Mapping[str, Any]]], place: Mapping[str, Any], limit: int
+) -> dict[str, Any]:
+    found = (next_place(collection, {**place, **end}, limit=limit) for collection, end in ends)
+    return next(filter(None, found), {})
 
 
 def _in_snapshot(ctx: "Hands", copier: Copier, where: Document) -> list[Any]:

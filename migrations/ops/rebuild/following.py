@@ -14,11 +14,13 @@ from migrations.ops.rebuild.changes import Stream, now_of
 from migrations.ops.rebuild.copy import Copier
 from migrations.ops.rebuild.freeze import FreezeTooLong
 from migrations.ops.rebuild.shadow import record
+from migrations.progress import DOING, Progress
 from migrations.step import Step
 
 if TYPE_CHECKING:
     from migrations.hands import Hands
 
+TELL_EVERY = timedelta(seconds=1)
 EVENTS = 1000  # in one transaction at most: fewer, and writers would be faster than the copy
 
 
@@ -38,6 +40,7 @@ class Following:
     budget: timedelta
     place: dict[str, Any]
     began: datetime | None = field(default=None, init=False)
+    told: tuple[str, datetime] | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -59,6 +62,20 @@ class Following:
                 self.copy_again(list(some.ids.values()))
             if some.upto >= now or (some.is_last if since is None else some.is_modified):
                 return
+
+    def tell(self, phase: str, documents: int | None = None) -> None:
+        """Let people see which part of the work this is, and about how many documents of it are done.
+
+        A part at its beginning, then at most once a second.
+        """
+        now, of = self.ctx.now(), self.place.get("of", 0)
+        if self.told is not None and self.told[0] == phase and now - self.told[1] < TELL_EVERY:
+            return
+        self.told = (phase, now)
+        done = {} if documents is None else {"documents": min(documents, of)}
+        place = {**self.place, DOING: {"phase": phase, "per_second": None, "seconds": 0.0, **done}}
+        self.ctx.leave(self.step, place)
+        self.ctx.tell(Progress.of_place(place, what=self.step.what))
 
     def check(self) -> None:
         """Return if there is time left.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compliance.errors import GateClosed, LeaseLost, StepFailed, StoreUnavailable
@@ -21,8 +22,9 @@ from migrations.command import send
 from migrations.ops.batches import Changed, Hiding, Walk, Work
 from migrations.ops.ddl import alter
 from migrations.ops.estimate import copy_bytes
+from migrations.ops.keyset import UNTIL
 from migrations.ops.observed import indexes_of, options_of
-from migrations.ops.rebuild.changes import follow, now_of
+from migrations.ops.rebuild.changes import HistoryLost, follow, now_of
 from migrations.ops.rebuild.copy import Copier, Make, compare
 from migrations.ops.rebuild.exchange import Exchange, exchanging, is_exchanged, make_unique
 from migrations.ops.rebuild.following import Following
@@ -38,6 +40,7 @@ from migrations.ops.rebuild.shadow import (
     renaming,
     uuid_of,
 )
+from migrations.progress import DOING
 from migrations.sketch import masked_insert
 from migrations.step import Step
 
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
 
 TRIES, FAILURES = 3, 30
 PAUSE = timedelta(seconds=2)
+
+
+def _lasting(place: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in place.items() if name != DOING}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +83,7 @@ class Rebuilding:
             pipeline=self.pipeline,
         )
         self.following = Following(
-            ctx=self.ctx, step=self.step, copier=self.copier, budget=self.budget, place=dict(self.step.place)
+            ctx=self.ctx, step=self.step, copier=self.copier, budget=self.budget, place=_lasting(self.step.place)
         )
 
     @property
@@ -87,7 +94,7 @@ class Rebuilding:
     def go(self) -> None:
         """Go on from the place until the copy is the collection."""
         is_new = "phase" not in self.place or find_by_uuid(self.ctx.databases.app, self.place["shadow"]) is None
-        if is_new:
+        if is_new or self._is_lost():
             self._prepare()
         if self.place["phase"] == "copy" and not is_exchanged(self.ctx, self.place):
             self._copy()
@@ -109,6 +116,20 @@ class Rebuilding:
             f"refused writes, {TRIES} times; writes go on, and {shadow_of(self.collection)} stays. Migrate again when "
             "there is less to do, allow more freeze_seconds, or drop the copy with ctx.drop_rebuilt"
         )
+
+    def _is_lost(self) -> bool:
+        """Whether nobody can tell any more what changed since the copy was begun."""
+        if is_exchanged(self.ctx, self.place):
+            return False
+        try:
+            with follow(self.ctx.databases, self.collection, self.place["token"]) as stream:
+                stream.next(1)
+        except HistoryLost:
+            self.ctx.report(
+                f"{self.collection}: the oplog does not reach back to where the copy stood; it is made anew"
+            )
+            return True
+        return False
 
     def _prepare(self) -> None:
         """Make the empty copy; that it will be there is recorded before, since when it is to be followed behind it."""
@@ -144,13 +165,15 @@ class Rebuilding:
             change=change,
             error_budget=0,
             sketch=self._sketch_batch,
+            is_followed=True,
         )
         return Walk(ctx=self.ctx, step=replace(self.step, place=self.place), work=work)
 
     def _copy(self) -> None:
         going = self._walk()
         going.go()
-        self.following.place = {**going.place, "phase": "follow"}
+        left = {name: value for name, value in going.place.items() if name != UNTIL}
+        self.following.place = {**left, "phase": "follow"}
 
     def sketch(self) -> None:
         """Record what makes the copy and exchanges the two, from the place on; what writers change is not known."""
@@ -185,10 +208,13 @@ class Rebuilding:
         make_plain(self.ctx, self.collection)
         following = self.following
         with follow(self.ctx.databases, self.collection, self.place["token"]) as stream:
+            following.tell("follow")
             following.follow(stream)
-            differed = compare(self.ctx, self.copier, following.copy_again)
+            following.tell("compare", 0)
+            differed = compare(self.ctx, self.copier, following.copy_again, partial(following.tell, "compare"))
             self.ctx.report(f"{self.collection}: every document was compared with its copy, {differed} copied again")
             following.follow(stream)
+            following.tell("exchange")
             try:
                 Exchange(following).go(stream)
             except FreezeTooLong:
