@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from scrape import Samples, scrape, value
 from system import System, children_of
 
@@ -80,6 +81,7 @@ def test_counts_add_up_over_the_pool_and_survive_the_death_of_a_process(system: 
     assert not folders(system)
 
 
+@pytest.mark.storm
 def test_the_numbers_of_a_worker_that_was_killed_go_when_the_next_one_starts(system: System) -> None:
     port, child = start(system, "worker")
     system.wait_for(lambda: attempts(port) == 0, "it serves")

@@ -174,7 +174,7 @@ def test_no_message_ends_the_worker_or_comes_back_and_each_leaves_its_reason(sys
     ]
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.storm)])
 def test_what_a_worker_had_taken_does_not_end_the_next_one(system: System, *, killed: bool) -> None:
     broken = [text for text, _ in NOTED.values()]
     (worker,) = system.start("worker").children

@@ -177,7 +177,7 @@ def failing(counting: Deployment, mode: Any, **data: Any) -> Iterator[None]:
         command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
-@pytest.mark.parametrize("kind", [POISONED.name, POISONED_SMALL.name])
+@pytest.mark.parametrize("kind", [POISONED.name, pytest.param(POISONED_SMALL.name, marks=pytest.mark.storm)])
 def test_a_job_that_kills_its_workers_is_parked_and_others_go_on(
     counting: Deployment, tmp_path: Path, kind: str
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_successor_goes_on_within_two_seconds_of_the_end_of_a_worker_that_was_
     assert len(system.deployment.entries(action="erasure.completed")) == 1
 
 
+@pytest.mark.storm
 def test_a_process_of_the_pool_that_is_replaced_for_its_memory_loses_no_job(system: System) -> None:
     consents, sent = Consents(system), [f"r-{number}" for number in range(12)]
     (worker,) = system.start("worker", COMPLIANCE_CHILD_MEMORY_MB="1").children
